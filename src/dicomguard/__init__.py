@@ -1,0 +1,1 @@
+"""dicomguard: a malicious-payload scanner for DICOM files."""

@@ -1,0 +1,1 @@
+"""Bytes → layout: how a DICOM file is built. Knows nothing of threats."""

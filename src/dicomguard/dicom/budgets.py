@@ -1,0 +1,22 @@
+"""How much work one file may cause; what goes beyond is reported, never passed as clean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budgets:
+    """Limits for one file.
+
+    Attributes:
+        depth: Nested sequences that are opened. Honest files reach 6.
+        elements: Data elements and items walked. Honest files reach about 20,000.
+        inflated_bytes: Bytes of a deflated data set that are inflated.
+        seconds: Time for reading the structure of one file.
+    """
+
+    depth: int = 128
+    elements: int = 1_000_000
+    inflated_bytes: int = 128 << 20
+    seconds: float = 30.0

@@ -1,0 +1,651 @@
+"""Bytes → `Layout`: iterative, bounded and total.
+
+`walk` answers for any bytes at all: it never raises, never recurses, never allocates by a length
+it read. It follows what the readers of the field do with malformed files, so that what they would
+see is what is examined, and records what was odd.
+
+Where the data set ends before the file does, the rest is the *tail*. Bytes appended to a file often
+happen to parse as an element or two (``MZ`` reads as group 5A4D), so an element counts as part of
+the data set only if something vouches for it: a valid VR, the dictionary, a private creator. When
+the walk cannot go on, the tail begins at the first of the trailing elements that nothing vouches
+for.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from struct import Struct, pack
+from typing import Final, NamedTuple
+
+from dicomguard.dicom import dictionary
+from dicomguard.dicom.budgets import Budgets
+from dicomguard.dicom.layout import (
+    UNDEFINED_LENGTH,
+    Data,
+    Element,
+    Inflated,
+    Item,
+    Layout,
+    Oddity,
+    OddityKind,
+    Owner,
+    StreamError,
+)
+from dicomguard.dicom.vr import LONG_VRS, TEXT_VRS, VRS
+from dicomguard.model import Region
+
+IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
+EXPLICIT_BIG: Final = "1.2.840.10008.1.2.2"
+DEFLATED: Final = "1.2.840.10008.1.2.1.99"
+
+PIXEL_DATA: Final = 0x7FE00010
+_PIXEL_TAGS: Final = frozenset(
+    (0x7FE00001, 0x7FE00002, 0x7FE00003, 0x7FE00008, 0x7FE00009, PIXEL_DATA)
+)
+ENCAPSULATED_DOCUMENT: Final = 0x00420011
+_TRAILING_PADDING: Final = 0xFFFCFFFC
+TRANSFER_SYNTAX: Final = 0x00020010
+_ITEM: Final = 0xE000
+_ITEM_END: Final = 0xE00D
+_SEQUENCE_END: Final = 0xE0DD
+
+_ODDITIES = 1000
+_INFLATE_STEP = 1 << 20
+_CLOCK_EVERY = 4096
+_CREATOR_BYTES = 64
+
+_LITTLE_TAG, _BIG_TAG = Struct("<HH"), Struct(">HH")
+_LITTLE_16, _BIG_16 = Struct("<H"), Struct(">H")
+_LITTLE_32, _BIG_32 = Struct("<I"), Struct(">I")
+
+
+class _Holds(Enum):
+    """What a container's content is made of."""
+
+    ELEMENTS = auto()
+    ITEMS = auto()
+    FRAGMENTS = auto()
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Frame:
+    """A container that is open: the data set, a sequence, an item or encapsulated data.
+
+    ``end`` is its own end if it has a defined length, else that of what contains it.
+    """
+
+    holds: _Holds
+    end: int
+    owner: Owner
+    region: Region
+    implicit: bool
+    big_endian: bool
+    is_defined: bool
+    depth: int
+    last_tag: int = -1
+    count: int = 0
+    seen: set[int] = field(default_factory=set)
+    creators: dict[int, str] = field(default_factory=dict)
+
+
+class _Header(NamedTuple):
+    """An element header as read: nothing is believed of it yet. ``vr`` is empty if unwritten."""
+
+    tag: int
+    vr: str
+    value: int
+    length: int
+    is_known_vr: bool = True
+    reserved: int = 0
+
+
+def walk(data: Data, budgets: Budgets | None = None) -> Layout:
+    """The layout of a file.
+
+    Args:
+        data: The whole file.
+        budgets: Limits; reaching one is recorded in `Layout.limits`.
+
+    Returns:
+        A layout whose spans cover ``data`` exactly. A file without a DICOM structure is one gap.
+    """
+    return _Walker(data, budgets or Budgets()).file()
+
+
+class _Walker:
+    """One walk over one piece of data."""
+
+    def __init__(self, data: Data, budgets: Budgets, deadline: float | None = None) -> None:
+        self.data = data
+        self.size = len(data)
+        self.budgets = budgets
+        self.deadline = deadline or time.monotonic() + budgets.seconds
+        self.layout = Layout(size=self.size)
+        self.frames: list[_Frame] = []
+        self.steps = 0
+        self.unvouched: int | None = None
+        """Start of the trailing run of root elements that nothing vouches for."""
+
+    # ------------------------------------------------------------------ the file
+
+    def file(self) -> Layout:
+        """Walk a whole file: preamble, prefix, file meta, data set."""
+        layout = self.layout
+        start = self._recognise()
+        if start is None:
+            layout.cut(0, Region.GAP, None, is_value=True)
+            return layout
+        layout.is_dicom = True
+        if start == 132:
+            layout.has_preamble = True
+            layout.cut(0, Region.PREAMBLE, None, is_value=True)
+        if start:
+            layout.cut(start - 4, Region.PREFIX, None, is_value=False)
+        start = self._meta(start)
+        layout.transfer_syntax = layout.text(self.data, TRANSFER_SYNTAX)[:64]
+        if layout.transfer_syntax == DEFLATED and self._plausible(start, -1) is None:
+            self._deflated(start)
+        else:
+            self.dataset(start)
+        return layout
+
+    def _recognise(self) -> int | None:
+        """Where file meta or data set start; None if this is no DICOM file.
+
+        Part 10 files have ``DICM`` at 128 (PS3.10 section 7.1). Files without a preamble, and bare
+        data sets as ACR-NEMA and some archives keep them, are read as the field's readers do.
+        """
+        data = self.data
+        if data[128:132] == b"DICM":
+            in_a_value = data[132:134] != b"\2\0" and self._is_bare_dataset(across=132)
+            return 0 if in_a_value else 132
+        if data[:4] == b"DICM":
+            return 4
+        return 0 if self._is_bare_dataset() else None
+
+    def _is_bare_dataset(self, across: int = 0) -> bool:
+        """Whether ascending elements that begin in group 0002 or 0008 stand at offset 0.
+
+        ``across`` asks that they reach beyond that offset.
+        """
+        position, last, found = 0, -1, 0
+        while found < 3 or position < across:
+            header = self._plausible(position, last)
+            if header is None or (found == 0 and header.tag >> 16 not in (0x0002, 0x0008)):
+                return found > 0 and position == self.size
+            position, last, found = header.value + header.length, header.tag, found + 1
+        return True
+
+    def _plausible(self, position: int, last: int) -> _Header | None:
+        """A known element above ``last`` that fits, in the first encoding that allows it."""
+        for implicit, big_endian in ((False, False), (True, False), (False, True)):
+            header = self._header(position, self.size, implicit=implicit, big_endian=big_endian)
+            if (
+                header is not None
+                and header.is_known_vr
+                and bool(header.vr) is not implicit
+                and header.tag > last
+                and (dictionary.public_vr(header.tag) or header.tag & 0xFFFF == 0)
+                and header.length <= self.size - header.value
+            ):
+                return header
+        return None
+
+    def _meta(self, position: int) -> int:
+        """Walk group 0002 and answer where it ends.
+
+        It is explicit VR little endian (PS3.10 section 7.1); readers accept implicit VR as well.
+        """
+        frame = self._open_root(Region.META, implicit=False, big_endian=False)
+        while self.data[position : position + 2] == b"\2\0" and not self._exhausted():
+            header = self._header(position, self.size, implicit=False, big_endian=False)
+            if header is None or header.length == UNDEFINED_LENGTH:
+                self._odd(OddityKind.UNREADABLE, position, None)
+                break
+            end = header.value + header.length
+            if end > self.size:
+                self._odd(OddityKind.LENGTH_OVERRUN, position, None, end - self.size)
+                end = self.size
+            self._element(frame, header, position, end)
+            position = end
+        self.frames.clear()
+        return position
+
+    def _encoding(self, position: int) -> tuple[bool, bool]:
+        """VR encoding and byte order of the data set.
+
+        As readers do, the first element is believed before the transfer syntax.
+        """
+        syntax = self.layout.transfer_syntax
+        if self.data[position + 4 : position + 6] not in VRS:
+            return position + 6 <= self.size or syntax in ("", IMPLICIT_LITTLE), False
+        if syntax:
+            return False, syntax == EXPLICIT_BIG
+        return False, self.data[position] == 0 and self.data[position + 1] != 0
+
+    def _deflated(self, start: int) -> None:
+        """Inflate a deflated data set in bounded steps (PS3.5 section A.5) and walk the result."""
+        layout, budget = self.layout, self.budgets.inflated_bytes
+        stream = zlib.decompressobj(-zlib.MAX_WBITS)
+        chunks: list[bytes] = []
+        total, position, pending, error = 0, start, b"", None
+        try:
+            while not stream.eof and error is None:
+                if not pending:
+                    pending = self.data[position : position + _INFLATE_STEP]
+                    position += len(pending)
+                if not pending:
+                    error = StreamError.BROKEN
+                    break
+                chunks.append(stream.decompress(pending, min(_INFLATE_STEP, budget - total + 1)))
+                pending = stream.unconsumed_tail
+                total += len(chunks[-1])
+                if total > budget:
+                    error = StreamError.TOO_LARGE
+        except zlib.error:
+            error = StreamError.BROKEN
+        inflated = b"".join(chunks)[:budget]
+        end = self.size
+        if error is None:
+            end = position - len(stream.unused_data)
+            # Some writers leave gzip's check values (RFC 1952) behind the stream.
+            check = pack("<II", zlib.crc32(inflated), len(inflated) & 0xFFFFFFFF)
+            if self.data[end : end + 8] == check:
+                end += 8
+            if end == self.size - 1 and self.data[end] == 0:  # makes the file's length even
+                end += 1
+        else:
+            self._limit(str(error))
+        layout.cut(start, Region.DATASET, None, is_value=True)
+        layout.cut(end, Region.GAP, None, is_value=True)
+        inner = _Walker(inflated, self.budgets, self.deadline)
+        inner.layout.is_dicom = True
+        inner.dataset(0)
+        layout.limits.extend(inner.layout.limits)
+        layout.implicit, layout.big_endian = inner.layout.implicit, inner.layout.big_endian
+        layout.inflated = Inflated(
+            offset=start, length=end - start, data=inflated, layout=inner.layout, error=error
+        )
+
+    # ------------------------------------------------------------------ data set
+
+    def dataset(self, position: int) -> None:
+        """Walk elements from ``position`` to the end of the data."""
+        layout = self.layout
+        layout.implicit, layout.big_endian = self._encoding(position)
+        self._open_root(Region.DATASET, implicit=layout.implicit, big_endian=layout.big_endian)
+        while self.frames:
+            frame = self.frames[-1]
+            if position >= frame.end:
+                if not frame.is_defined:
+                    self._odd(OddityKind.DELIMITER, position, frame.owner)
+                self._close(position)
+            elif self._exhausted():
+                layout.cut(position, Region.GAP, None, is_value=True)
+                self.frames.clear()
+            elif frame.end - position < 8:
+                position = self._give_up(position)
+            else:
+                position = self._step(frame, position)
+
+    def _step(self, frame: _Frame, position: int) -> int:
+        """Take one element, item or delimiter at ``position``; answer where to go on."""
+        tag = _BIG_TAG if frame.big_endian else _LITTLE_TAG
+        group, element = tag.unpack_from(self.data, position)
+        if group == 0xFFFE and element in (_ITEM, _ITEM_END, _SEQUENCE_END):
+            return self._delimiter(frame, position, element)
+        if frame.holds is not _Holds.ELEMENTS:
+            return self._give_up(position)
+        header = self._header(
+            position, frame.end, implicit=frame.implicit, big_endian=frame.big_endian
+        )
+        if header is None or (frame.owner is None and not self._belongs(frame, header, position)):
+            return self._give_up(position)
+        if header.length == UNDEFINED_LENGTH:
+            return self._undefined(frame, header, position)
+        end = header.value + header.length
+        if end > frame.end:
+            self._odd(OddityKind.LENGTH_OVERRUN, position, frame.owner, end - frame.end)
+            end = frame.end
+        made = self._element(frame, header, position, end)
+        if end > made.value and (made.vr == "SQ" or (made.vr == "UN" and _is_sequence(made))):
+            if self._is_tag(made.value, _ITEM, big_endian=frame.big_endian):
+                return self._open_sequence(frame, made, is_defined=True)
+            self._odd(OddityKind.UNREADABLE, made.value, made)
+        return end
+
+    def _belongs(self, frame: _Frame, header: _Header, position: int) -> bool:
+        """Whether a root element is part of the data set and not the start of a tail."""
+        fits = header.length == UNDEFINED_LENGTH or header.length <= frame.end - header.value
+        if header.vr and header.is_known_vr and fits:
+            vouched = True
+        else:
+            vouched = header.tag > frame.last_tag and self._is_vouched(frame, header)
+        if vouched:
+            self.unvouched = None
+            return True
+        if self.unvouched is None:
+            self.unvouched = position
+        return fits and frame.last_tag < PIXEL_DATA
+
+    def _is_vouched(self, frame: _Frame, header: _Header) -> bool:
+        """Whether the dictionary or a private creator accounts for an element."""
+        group, element = header.tag >> 16, header.tag & 0xFFFF
+        if element == 0:
+            return header.length == 4
+        if not group & 1:
+            return dictionary.public_vr(header.tag) is not None
+        if 0x10 <= element <= 0xFF:
+            text = self.data[header.value : header.value + min(header.length, _CREATOR_BYTES)]
+            return 0 < header.length <= _CREATOR_BYTES and _is_printable(text)
+        return header.tag >> 8 in frame.creators
+
+    # ------------------------------------------------------------------ containers
+
+    def _open_root(self, region: Region, *, implicit: bool, big_endian: bool) -> _Frame:
+        frame = _Frame(
+            holds=_Holds.ELEMENTS,
+            end=self.size,
+            owner=None,
+            region=region,
+            implicit=implicit,
+            big_endian=big_endian,
+            is_defined=True,
+            depth=0,
+        )
+        self.frames.append(frame)
+        return frame
+
+    def _open(self, frame: _Frame, element: Element, holds: _Holds, *, is_defined: bool) -> int:
+        """Go into the items or fragments of an element."""
+        element.is_container = True
+        from_un = holds is _Holds.ITEMS and element.vr == "UN"
+        self.frames.append(
+            _Frame(
+                holds=holds,
+                end=element.end,
+                owner=element,
+                region=element.region,
+                implicit=frame.implicit or from_un,  # UN holds implicit VR little endian (CP-246)
+                big_endian=frame.big_endian and not from_un,
+                is_defined=is_defined,
+                depth=frame.depth + 1,
+            )
+        )
+        return element.value
+
+    def _open_sequence(self, frame: _Frame, element: Element, *, is_defined: bool) -> int:
+        """Go into a sequence's items, unless that is deeper than the budget."""
+        if frame.depth < self.budgets.depth:
+            return self._open(frame, element, _Holds.ITEMS, is_defined=is_defined)
+        self._odd(OddityKind.DEPTH, element.start, element, frame.depth + 1)
+        self._limit(f"sequences are nested deeper than {self.budgets.depth} levels")
+        return element.end if is_defined else self._give_up(element.value)
+
+    def _undefined(self, frame: _Frame, header: _Header, position: int) -> int:
+        """An element of undefined length: a sequence, encapsulated fragments, or neither."""
+        made = self._element(frame, header, position, frame.end)
+        big_endian = frame.big_endian and made.vr != "UN"
+        if not (
+            self._is_tag(made.value, _ITEM, big_endian=big_endian)
+            or self._is_tag(made.value, _SEQUENCE_END, big_endian=big_endian)
+        ):
+            return self._raw_undefined(frame, made)
+        if made.vr in ("SQ", "UN"):
+            return self._open_sequence(frame, made, is_defined=False)
+        if made.tag != PIXEL_DATA:
+            self._odd(OddityKind.UNDEFINED_LENGTH, position, made)
+        return self._open(frame, made, _Holds.FRAGMENTS, is_defined=False)
+
+    def _raw_undefined(self, frame: _Frame, element: Element) -> int:
+        """Undefined length without items: readers take bytes up to the next sequence delimiter."""
+        self._odd(OddityKind.UNDEFINED_LENGTH, element.start, element)
+        tag = _BIG_TAG if frame.big_endian else _LITTLE_TAG
+        delimiter = tag.pack(0xFFFE, _SEQUENCE_END) + bytes(4)
+        found = self.data.find(delimiter, element.value, frame.end)
+        if found < 0:
+            return self._give_up(element.value)
+        self.layout.cut(found, element.region, element, is_value=False)
+        element.end = found
+        return found + 8
+
+    def _delimiter(self, frame: _Frame, position: int, element: int) -> int:
+        """An item tag or a delimiter (PS3.5 section 7.5)."""
+        u32 = _BIG_32 if frame.big_endian else _LITTLE_32
+        (length,) = u32.unpack_from(self.data, position + 4)
+        if element == _ITEM:
+            return self._item(frame, position, length)
+        after = position + 8
+        in_element = frame.holds is _Holds.ELEMENTS
+        if not frame.is_defined and in_element and element == _SEQUENCE_END:
+            self._odd(OddityKind.DELIMITER, position, frame.owner)
+            if not (
+                self._is_tag(after, _ITEM, big_endian=frame.big_endian)
+                or self._is_tag(after, _SEQUENCE_END, big_endian=frame.big_endian)
+            ):
+                self._close(position)  # the item's own delimiter is missing
+                return position
+        elif frame.is_defined or in_element is not (element == _ITEM_END):
+            self._odd(OddityKind.DELIMITER, position, frame.owner)
+        if length:
+            self._odd(OddityKind.DELIMITER_LENGTH, position, frame.owner, length)
+        self.layout.cut(position, frame.region, frame.owner, is_value=False)
+        if not frame.is_defined and (in_element or element == _SEQUENCE_END):
+            self._close(after)
+        return after
+
+    def _item(self, frame: _Frame, position: int, length: int) -> int:
+        """An item of a sequence, or a fragment."""
+        container = frame.owner
+        if frame.holds is _Holds.ELEMENTS:
+            if frame.is_defined:
+                return self._give_up(position)
+            self._odd(OddityKind.DELIMITER, position, frame.owner)  # the item before never ended
+            self._close(position)
+            return position
+        assert isinstance(container, Element)
+        self.steps += 1
+        item = Item(container, frame.count, position)
+        frame.count += 1
+        self.layout.cut(position, frame.region, item, is_value=False)
+        start, is_defined = position + 8, length != UNDEFINED_LENGTH
+        end = start + length if is_defined else frame.end
+        if end > frame.end:
+            self._odd(OddityKind.LENGTH_OVERRUN, position, item, end - frame.end)
+            end = frame.end
+        if frame.holds is _Holds.FRAGMENTS:
+            if not is_defined:
+                self._odd(OddityKind.UNDEFINED_LENGTH, position, item)
+                return self._give_up(start)
+            self.layout.cut(start, frame.region, item, is_value=True)
+            return end
+        has_vr = self.data[start + 4 : start + 6] in VRS
+        self.frames.append(
+            _Frame(
+                holds=_Holds.ELEMENTS,
+                end=end,
+                owner=item,
+                region=frame.region,
+                implicit=frame.implicit and not (container.vr == "UN" and has_vr),
+                big_endian=frame.big_endian,
+                is_defined=is_defined,
+                depth=frame.depth,
+            )
+        )
+        return start
+
+    def _close(self, position: int) -> None:
+        """Leave the innermost container."""
+        frame = self.frames.pop()
+        if isinstance(frame.owner, Element):
+            frame.owner.end = position
+
+    def _give_up(self, position: int) -> int:
+        """Nothing readable here: skip to where the nearest container of defined length ends.
+
+        In the data set itself that makes the rest of the file its tail.
+        """
+        at_root = self.frames[-1].owner is None
+        while not self.frames[-1].is_defined:
+            self.frames.pop()
+        frame = self.frames.pop()
+        if at_root:
+            self._tail(position)
+        else:
+            self._odd(OddityKind.UNREADABLE, position, frame.owner)
+            self.layout.cut(position, Region.GAP, frame.owner, is_value=True)
+        return frame.end
+
+    def _tail(self, position: int) -> None:
+        """The data set ended at ``position``, or where the trailing run of strangers began."""
+        layout = self.layout
+        if self.unvouched is not None:
+            position = self.unvouched
+            while layout.elements and layout.elements[-1].start >= position:
+                element = layout.elements.pop()
+                if layout.root.get(element.tag) is element:
+                    del layout.root[element.tag]
+            layout.oddities[:] = [odd for odd in layout.oddities if odd.offset < position]
+            layout.uncut(position)
+        layout.cut(position, Region.TAIL, None, is_value=True)
+
+    # ------------------------------------------------------------------ elements
+
+    def _header(
+        self, position: int, end: int, *, implicit: bool, big_endian: bool
+    ) -> _Header | None:
+        """Read an element header; None if it makes no sense in either VR encoding."""
+        if end - position < 8:
+            return None
+        data = self.data
+        group, element = (_BIG_TAG if big_endian else _LITTLE_TAG).unpack_from(data, position)
+        u32 = _BIG_32 if big_endian else _LITTLE_32
+        tag = group << 16 | element
+        raw = data[position + 4 : position + 6]
+        (length,) = u32.unpack_from(data, position + 4)
+        as_implicit = _Header(tag, "", position + 8, length)
+        room = end - position - 8
+        fits = length == UNDEFINED_LENGTH or length <= room
+        if implicit and (fits or raw not in VRS):
+            return as_implicit
+        if raw in LONG_VRS:
+            if room < 4:
+                return None
+            (length,) = u32.unpack_from(data, position + 8)
+            (reserved,) = _LITTLE_16.unpack_from(data, position + 6)
+            return _Header(tag, VRS[raw], position + 12, length, reserved=reserved)
+        is_known_vr = raw in VRS
+        if is_known_vr or (0x41 <= raw[0] <= 0x5A and 0x41 <= raw[1] <= 0x5A):
+            # Readers take a VR they do not know to have a 16-bit length.
+            (length,) = (_BIG_16 if big_endian else _LITTLE_16).unpack_from(data, position + 6)
+            vr = VRS[raw] if is_known_vr else raw.decode("ascii")
+            return _Header(tag, vr, position + 8, length, is_known_vr=is_known_vr)
+        return as_implicit if fits else None
+
+    def _element(self, frame: _Frame, header: _Header, position: int, end: int) -> Element:
+        """Record an element whose value ends at ``end``."""
+        tag = header.tag
+        self.steps += 1
+        group, element = tag >> 16, tag & 0xFFFF
+        creator = frame.creators.get(tag >> 8) if group & 1 and element > 0xFF else None
+        vr = header.vr or _implicit_vr(tag, creator)
+        made = Element(
+            tag=tag,
+            vr=vr,
+            start=position,
+            value=header.value,
+            end=end,
+            declared=header.length,
+            parent=frame.owner if isinstance(frame.owner, Item) else None,
+            creator=creator,
+            implicit=not header.vr,
+            big_endian=frame.big_endian,
+            region=_region(frame.region, tag, vr),
+        )
+        if header.vr:
+            if frame.implicit:
+                self._odd(OddityKind.MIXED_VR, position, made)
+            if not header.is_known_vr:
+                self._odd(OddityKind.UNKNOWN_VR, position, made)
+            if header.reserved:
+                self._odd(OddityKind.RESERVED_BYTES, position, made, header.reserved)
+        elif not frame.implicit:
+            self._odd(OddityKind.MIXED_VR, position, made)
+        if tag in frame.seen:
+            self._odd(OddityKind.DUPLICATE, position, made)
+        elif tag < frame.last_tag:
+            self._odd(OddityKind.OUT_OF_ORDER, position, made)
+        frame.seen.add(tag)
+        frame.last_tag = tag
+        if made.is_private_creator and end - header.value <= _CREATOR_BYTES:
+            name = self.data[header.value : end].decode("ascii", "replace").strip(" \0")
+            frame.creators[group << 8 | element] = name
+        layout = self.layout
+        layout.elements.append(made)
+        if frame.owner is None:
+            layout.root.setdefault(tag, made)
+        layout.cut(position, made.region, made, is_value=False)
+        layout.cut(header.value, made.region, made, is_value=True)
+        return made
+
+    # ------------------------------------------------------------------ small things
+
+    def _is_tag(self, position: int, element: int, *, big_endian: bool) -> bool:
+        """Whether (FFFE,``element``) stands at ``position``."""
+        tag = _BIG_TAG if big_endian else _LITTLE_TAG
+        return self.data[position : position + 4] == tag.pack(0xFFFE, element)
+
+    def _odd(self, kind: OddityKind, offset: int, owner: Owner, amount: int = 0) -> None:
+        if len(self.layout.oddities) < _ODDITIES:
+            self.layout.oddities.append(Oddity(kind, offset, owner, amount))
+
+    def _limit(self, reason: str) -> None:
+        if reason not in self.layout.limits:
+            self.layout.limits.append(reason)
+
+    def _exhausted(self) -> bool:
+        """Whether a budget for the whole walk is used up."""
+        if self.steps > self.budgets.elements:
+            self._limit(f"more than {self.budgets.elements} elements and items")
+            return True
+        if self.steps % _CLOCK_EVERY == 0 and time.monotonic() > self.deadline:
+            self._limit(f"reading the structure took longer than {self.budgets.seconds} s")
+            return True
+        return False
+
+
+def _implicit_vr(tag: int, creator: str | None) -> str:
+    """VR of an element that has none written, as the dictionaries know it."""
+    group, element = tag >> 16, tag & 0xFFFF
+    if not group & 1:
+        return dictionary.public_vr(tag) or ("UL" if element == 0 else "UN")
+    if 0x10 <= element <= 0xFF:
+        return "LO"
+    return (dictionary.private_vr(tag, creator) if creator else None) or "UN"
+
+
+def _is_sequence(element: Element) -> bool:
+    """Whether the dictionaries know an element as a sequence."""
+    return _implicit_vr(element.tag, element.creator) == "SQ"
+
+
+def _region(container: Region, tag: int, vr: str) -> Region:
+    """Region of an element: what is nested in private elements is private."""
+    if container in (Region.META, Region.PRIVATE):
+        return container
+    if tag >> 16 & 1:
+        return Region.PRIVATE
+    if tag in _PIXEL_TAGS and vr not in TEXT_VRS and vr != "SQ":
+        return Region.PIXELS
+    if tag == ENCAPSULATED_DOCUMENT:
+        return Region.DOCUMENT
+    if tag == _TRAILING_PADDING:
+        return Region.PADDING
+    return Region.DATASET
+
+
+def _is_printable(raw: bytes) -> bool:
+    return all(0x20 <= byte < 0x7F for byte in raw.rstrip(b"\0"))

@@ -1,0 +1,582 @@
+"""Programs: PE, ELF, Mach-O, Java class files, Windows shortcuts, and what betrays a hidden PE."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dicomguard.payloads.fields import read_fields
+from dicomguard.payloads.payload import Data, Payload
+
+_U32 = struct.Struct("<I")
+
+# --- PE: Microsoft "PE Format", COFF file header and optional header ------------------------------
+
+_PE_MACHINES = {
+    0x014C: "x86",
+    0x8664: "x86-64",
+    0xAA64: "ARM64",
+    0x01C4: "ARM Thumb-2",
+    0x01C0: "ARM",
+    0x0200: "Itanium",
+    0x5032: "RISC-V 32",
+    0x5064: "RISC-V 64",
+}
+_PE_FORMATS = {0x010B: "PE32", 0x020B: "PE32+"}
+_EXECUTABLE_IMAGE = 0x0002
+_DLL = 0x2000
+
+# Signature; Machine, NumberOfSections; time stamp and symbol table; SizeOfOptionalHeader,
+# Characteristics; then the Magic of the optional header.
+_NT_HEADERS = struct.Struct("<4x2H12x3H")
+_OPTIONAL_HEADER = 24
+_ALIGNMENTS = struct.Struct("<2I")  # SectionAlignment, FileAlignment, 32 bytes into it
+_SECTION = struct.Struct("<16x2I16x")  # SizeOfRawData, PointerToRawData
+_SECTIONS_FOLLOWED = 96  # the loader's limit before Windows Vista; later ones take 65,535
+
+_E_LFANEW = 0x3C
+_MZ_WINDOW = 1 << 16
+_MZ_TRIES = 256
+_STUB_WINDOW = 512
+_STUB_LENGTH = len(b"This program cannot be run in DOS mode")
+_XOR_WINDOW = 1 << 13
+
+
+@dataclass(frozen=True, slots=True)
+class _NtHeaders:
+    """The NT headers of a PE: what they say, and where their section table lies."""
+
+    description: str
+    sections: int
+    table: int
+
+    @property
+    def table_end(self) -> int:
+        return self.table + self.sections * _SECTION.size
+
+
+def pe(data: Data, hit: int, low: int, high: int) -> Payload | None:  # noqa: ARG001 - a Validator
+    """A Windows executable; ``hit`` is at ``PE\\0\\0``.
+
+    The MZ header may stand anywhere before it. Tried are the start of the data (a polyglot), the
+    start of the value, and up to 256 occurrences of ``MZ`` in the 64 KiB before; where none leads
+    here, NT headers that are sound in themselves are still an image without its MZ header
+    (stripped, or hidden behind decoys), not confirmed. Sections beyond the 96th are not followed.
+    """
+    headers = _nt_headers(data, hit)
+    if headers is None:
+        return None
+    start = _mz_header(data, hit, low)
+    if start is not None:
+        return Payload(
+            start=start,
+            end=min(_image_end(data, start, headers), len(data)),
+            description=headers.description,
+            whole_file=start == 0,
+        )
+    if headers.sections <= _SECTIONS_FOLLOWED and _aligned(data, hit):
+        return Payload(
+            start=hit,
+            end=headers.table_end,
+            description=f"{headers.description}, without its MZ header",
+            confirmed=False,
+        )
+    return None
+
+
+def dos_stub(data: Data, hit: int, low: int, high: int) -> Payload | None:  # noqa: ARG001
+    """The sentence of the DOS stub where no PE explains it; ``hit`` is at the sentence.
+
+    Answers None where a PE's MZ header stands in the 512 bytes before: `pe` says that.
+    """
+    if any(_pe_at(data, start) for start in _mz_near(data, hit, _STUB_WINDOW)):
+        return None
+    return Payload(
+        start=hit,
+        end=min(hit + _STUB_LENGTH, len(data)),
+        description="DOS stub text of a Windows executable",
+        confirmed=False,
+    )
+
+
+def xored_dos_stub(data: Data, hit: int, low: int, high: int) -> Payload | None:  # noqa: ARG001
+    """A PE under a single-byte XOR; ``hit`` is at the enciphered sentence of its DOS stub.
+
+    Confirmed, with the extent of the image, where the deciphered bytes around hold its headers.
+    """
+    key = data[hit] ^ ord("T")
+    base = max(0, hit - _STUB_WINDOW)
+    plain = data[base : hit + _XOR_WINDOW].translate(bytes(byte ^ key for byte in range(256)))
+    for start in _mz_near(plain, hit - base, _STUB_WINDOW):
+        headers = _pe_at(plain, start)
+        if headers is not None:
+            return Payload(
+                start=base + start,
+                end=min(base + _image_end(plain, start, headers), len(data)),
+                description=f"{headers.description}, XORed with 0x{key:02X}",
+            )
+    return Payload(
+        start=hit,
+        end=min(hit + _STUB_LENGTH, len(data)),
+        description=f"DOS stub text of a Windows executable, XORed with 0x{key:02X}",
+        confirmed=False,
+    )
+
+
+def _nt_headers(data: Data, offset: int) -> _NtHeaders | None:
+    fields = read_fields(_NT_HEADERS, data, offset)
+    if fields is None:
+        return None
+    machine, sections, optional_size, characteristics, magic = fields
+    table = offset + _OPTIONAL_HEADER + optional_size
+    if (
+        machine not in _PE_MACHINES
+        or magic not in _PE_FORMATS
+        or not characteristics & _EXECUTABLE_IMAGE
+        or sections == 0
+        or table + sections * _SECTION.size > len(data)
+    ):
+        return None
+    kind = "DLL" if characteristics & _DLL else "executable"
+    count = "1 section" if sections == 1 else f"{sections} sections"
+    return _NtHeaders(
+        description=f"{_PE_FORMATS[magic]} {kind}, {_PE_MACHINES[machine]}, {count}",
+        sections=sections,
+        table=table,
+    )
+
+
+def _mz_header(data: Data, nt: int, low: int) -> int | None:
+    """Where the MZ header that points at the NT headers stands."""
+    for start in (0, low):
+        if nt - start >= 4 and data[start : start + 2] == b"MZ" and _lfanew(data, start) == nt:
+            return start
+    for start in _mz_near(data, nt, _MZ_WINDOW):
+        if nt - start >= 4 and _lfanew(data, start) == nt:
+            return start
+    return None
+
+
+def _mz_near(data: Data, before: int, window: int) -> Iterator[int]:
+    """Offsets of ``MZ``, the nearest first."""
+    base = max(0, before - window)
+    # Copied: mmap.rfind compares byte by byte, bytes.rfind does not.
+    near = data[base:before]
+    place = len(near)
+    for _ in range(_MZ_TRIES):
+        place = near.rfind(b"MZ", 0, place)
+        if place < 0:
+            return
+        yield base + place
+
+
+def _lfanew(data: Data, start: int) -> int | None:
+    """Where the MZ header at ``start`` says that the NT headers are."""
+    field = read_fields(_U32, data, start + _E_LFANEW)
+    return None if field is None else start + field[0]
+
+
+def _pe_at(data: Data, start: int) -> _NtHeaders | None:
+    nt = _lfanew(data, start)
+    if nt is None or data[nt : nt + 4] != b"PE\0\0":
+        return None
+    return _nt_headers(data, nt)
+
+
+def _image_end(data: Data, start: int, headers: _NtHeaders) -> int:
+    """The furthest byte that the header or a section names; may lie beyond the data."""
+    followed = min(headers.sections, _SECTIONS_FOLLOWED)
+    table = data[headers.table : headers.table + followed * _SECTION.size]
+    raw_ends = (start + size + pointer for size, pointer in _SECTION.iter_unpack(table) if size)
+    return max(headers.table_end, *raw_ends, start)
+
+
+def _aligned(data: Data, nt: int) -> bool:
+    """Whether the alignments are powers of two in their order, which a loader demands."""
+    fields = read_fields(_ALIGNMENTS, data, nt + _OPTIONAL_HEADER + 32)
+    if fields is None:
+        return False
+    section, file = fields
+    return 0 < file <= section and section & (section - 1) == 0 and file & (file - 1) == 0
+
+
+# --- ELF: System V ABI, chapter 4, and what Linux's binfmt_elf really checks ----------------------
+
+_ELF_MACHINES = {
+    2: "SPARC",
+    3: "x86",
+    4: "m68k",
+    8: "MIPS",
+    20: "PowerPC",
+    21: "PowerPC 64",
+    22: "S/390",
+    40: "ARM",
+    42: "SuperH",
+    43: "SPARC V9",
+    50: "Itanium",
+    62: "x86-64",
+    93: "ARCompact",
+    183: "AArch64",
+    195: "ARCv2",
+    243: "RISC-V",
+    258: "LoongArch",
+}
+_ELF_TYPES = {1: "object", 2: "executable", 3: "shared object", 4: "core dump"}
+_ELF_OBJECT = 1
+_ELF_ENTRIES_FOLLOWED = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _ElfLayout:
+    """The layouts of one class and byte order.
+
+    Attributes:
+        header: e_type, e_machine; e_phoff, e_shoff; e_phentsize, e_phnum, e_shentsize, e_shnum.
+        segment: p_offset, p_filesz.
+        section_size: Bytes of one section header.
+    """
+
+    name: str
+    header: struct.Struct
+    segment: struct.Struct
+    section_size: int
+
+
+_ELF_LAYOUTS = tuple(
+    _ElfLayout(
+        name=f"{bits} {words}",
+        header=struct.Struct(order + header),
+        segment=struct.Struct(order + segment),
+        section_size=section_size,
+    )
+    for order, words in (("<", "LSB"), (">", "MSB"))
+    for bits, header, segment, section_size in (
+        ("64-bit", "16x2H12x2Q6x4H2x", "8xQ16xQ16x", 64),
+        ("32-bit", "16x2H8x2I6x4H2x", "4xI8xI12x", 40),
+    )
+)
+
+
+def elf(data: Data, hit: int, low: int, high: int) -> Payload | None:  # noqa: ARG001 - a Validator
+    """A Unix executable; ``hit`` is at its magic.
+
+    Class, byte order and version bytes are not asked: Linux ignores them, so an evasion may put
+    anything there. Which layout fits is told by the size of a program header (of a section header
+    for an object file), whose table must lie within the data. The extent is that of both tables
+    and of the first 256 segments.
+    """
+    for layout in _ELF_LAYOUTS:
+        fields = read_fields(layout.header, data, hit)
+        if fields is None:
+            continue
+        kind, machine, phoff, shoff, phentsize, phnum, shentsize, shnum = fields
+        if kind not in _ELF_TYPES or machine not in _ELF_MACHINES:
+            continue
+        segments = hit + phoff
+        segments_end = segments + phnum * layout.segment.size
+        sections_end = hit + shoff + shnum * layout.section_size
+        runnable = phnum and phentsize == layout.segment.size and segments_end <= len(data)
+        has_sections = shnum and shentsize == layout.section_size and sections_end <= len(data)
+        if not runnable and not (kind == _ELF_OBJECT and has_sections):
+            continue
+        ends = [hit + layout.header.size]
+        if has_sections:
+            ends.append(sections_end)
+        if runnable:
+            followed = min(phnum, _ELF_ENTRIES_FOLLOWED)
+            table = data[segments : segments + followed * layout.segment.size]
+            ends.append(segments_end)
+            ends += (hit + offset + size for offset, size in layout.segment.iter_unpack(table))
+        return Payload(
+            start=hit,
+            end=min(max(ends), len(data)),
+            description=f"ELF {layout.name} {_ELF_TYPES[kind]}, {_ELF_MACHINES[machine]}",
+            whole_file=hit == 0,
+        )
+    return None
+
+
+# --- Mach-O: Apple's <mach-o/loader.h> and <mach-o/fat.h> -----------------------------------------
+
+_MACHO_CPUS = {
+    7: "x86",
+    0x01000007: "x86-64",
+    12: "ARM",
+    0x0100000C: "ARM64",
+    0x0200000C: "ARM64_32",
+    18: "PowerPC",
+    0x01000012: "PowerPC 64",
+}
+_MACHO_TYPES = {
+    1: "object",
+    2: "executable",
+    6: "dynamic library",
+    7: "dynamic linker",
+    8: "bundle",
+    11: "kernel extension",
+}
+_MACHO_LAST_TYPE = 12
+_LC_SEGMENT = 0x01
+_LC_SEGMENT_64 = 0x19
+_COMMANDS_FOLLOWED = 256
+_COMMANDS_MAX = 1000
+_SLICES_MAX = 44  # from 45 on the same field is the major version of a Java class file
+
+
+@dataclass(frozen=True, slots=True)
+class _MachoLayout:
+    """The layouts of one word size and byte order.
+
+    Attributes:
+        header: cputype, filetype, ncmds, sizeofcmds.
+        command: cmd, cmdsize.
+        segment: fileoff, filesize of a segment command.
+        segment_command: The number of that command.
+    """
+
+    header: struct.Struct
+    command: struct.Struct
+    segment: struct.Struct
+    segment_command: int
+
+
+_MACHO_LAYOUTS = {
+    (magic if order == ">" else magic[::-1]): _MachoLayout(
+        header=struct.Struct(order + header),
+        command=struct.Struct(order + "2I"),
+        segment=struct.Struct(order + segment),
+        segment_command=segment_command,
+    )
+    for order in "<>"
+    for magic, header, segment, segment_command in (
+        (b"\xfe\xed\xfa\xce", "4xI4x3I4x", "32x2I", _LC_SEGMENT),
+        (b"\xfe\xed\xfa\xcf", "4xI4x3I8x", "40x2Q", _LC_SEGMENT_64),
+    )
+}
+_FAT_HEADER = struct.Struct(">4xI")  # nfat_arch
+_FAT_SLICES = {  # cputype, offset, size
+    b"\xca\xfe\xba\xbe": struct.Struct(">I4x2I4x"),
+    b"\xca\xfe\xba\xbf": struct.Struct(">I4x2Q8x"),
+}
+
+
+def macho(data: Data, hit: int, low: int, high: int) -> Payload | None:  # noqa: ARG001
+    """A macOS executable, thin or universal; ``hit`` is at its magic.
+
+    A thin one needs load commands that follow one another within ``sizeofcmds`` (the first 256 are
+    followed), a universal one at least one such slice.
+    """
+    thin = _thin(data, hit)
+    if thin is not None:
+        end, description = thin
+    else:
+        universal = _universal(data, hit)
+        if universal is None:
+            return None
+        end, description = universal
+    return Payload(
+        start=hit, end=min(end, len(data)), description=description, whole_file=hit == 0
+    )
+
+
+def _thin(data: Data, start: int) -> tuple[int, str] | None:
+    """End (perhaps beyond the data) and description of a thin Mach-O."""
+    layout = _MACHO_LAYOUTS.get(data[start : start + 4])
+    fields = read_fields(layout.header, data, start) if layout else None
+    if layout is None or fields is None:
+        return None
+    cpu, kind, count, size = fields
+    place = start + layout.header.size
+    limit = place + size
+    if (
+        cpu not in _MACHO_CPUS
+        or not 1 <= kind <= _MACHO_LAST_TYPE
+        or not 1 <= count <= _COMMANDS_MAX
+        or limit > len(data)
+    ):
+        return None
+    end = limit
+    for _ in range(min(count, _COMMANDS_FOLLOWED)):
+        command = read_fields(layout.command, data, place)
+        if command is None or not 8 <= command[1] <= limit - place:
+            return None
+        if command[0] == layout.segment_command:
+            segment = read_fields(layout.segment, data, place)
+            if segment is not None:
+                end = max(end, start + sum(segment))
+        place += command[1]
+    return end, f"Mach-O {_MACHO_TYPES.get(kind, 'image')}, {_MACHO_CPUS[cpu]}"
+
+
+def _universal(data: Data, start: int) -> tuple[int, str] | None:
+    """End and description of a universal Mach-O with at least one sound slice."""
+    layout = _FAT_SLICES.get(data[start : start + 4])
+    header = read_fields(_FAT_HEADER, data, start)
+    if layout is None or header is None or not 1 <= header[0] <= _SLICES_MAX:
+        return None
+    end = start + _FAT_HEADER.size + header[0] * layout.size
+    cpus = []
+    for number in range(header[0]):
+        fields = read_fields(layout, data, start + _FAT_HEADER.size + number * layout.size)
+        if fields is None:
+            return None
+        cpu, offset, size = fields
+        if cpu in _MACHO_CPUS and _thin(data, start + offset) is not None:
+            cpus.append(_MACHO_CPUS[cpu])
+            end = max(end, start + offset + size)
+    if not cpus:
+        return None
+    return end, f"Mach-O universal binary, {', '.join(dict.fromkeys(cpus))}"
+
+
+# --- Java class file: The Java Virtual Machine Specification, chapter 4 ---------------------------
+
+_CLASS_HEADER = struct.Struct(">4x3H")  # minor, major, constant_pool_count
+_U16_BE = struct.Struct(">H")
+_U32_BE = struct.Struct(">I")
+_MAJOR_FIRST, _MAJOR_LAST = 45, 80
+_UTF8, _LONG, _DOUBLE = 1, 5, 6
+_CONSTANT_SIZES = {  # bytes after the tag
+    **dict.fromkeys((7, 8, 16, 19, 20), 2),
+    15: 3,
+    **dict.fromkeys((3, 4, 9, 10, 11, 12, 17, 18), 4),
+    **dict.fromkeys((_LONG, _DOUBLE), 8),
+}
+_CLASS_STEPS = 1024
+
+
+def java_class(data: Data, hit: int, low: int, high: int) -> Payload | None:  # noqa: ARG001
+    """A Java class file; ``hit`` is at its magic.
+
+    Up to 1,024 entries of the constant pool are followed, and every one must be sound; the extent
+    is that of the fields, methods and attributes behind, or the end of the value where those
+    are too many to follow.
+    """
+    fields = read_fields(_CLASS_HEADER, data, hit)
+    if fields is None:
+        return None
+    _, major, count = fields
+    if not _MAJOR_FIRST <= major <= _MAJOR_LAST or count < 2:
+        return None
+    place = hit + _CLASS_HEADER.size
+    index, steps = 1, 0
+    while index < count and steps < _CLASS_STEPS:
+        tag = data[place] if place < len(data) else 0
+        if tag == _UTF8:
+            length = read_fields(_U16_BE, data, place + 1)
+            if length is None:
+                return None
+            place += 3 + length[0]
+        elif tag in _CONSTANT_SIZES:
+            place += 1 + _CONSTANT_SIZES[tag]
+        else:
+            return None
+        # A long or a double takes two slots of the pool (section 4.4.5).
+        index += 2 if tag in (_LONG, _DOUBLE) else 1
+        steps += 1
+    if place > len(data):
+        return None
+    end = _members_end(data, place, _CLASS_STEPS - steps) if index >= count else None
+    return Payload(
+        start=hit,
+        end=end if end is not None else max(min(high, len(data)), place),
+        description=f"Java class file, version {major}",
+        whole_file=hit == 0,
+    )
+
+
+def _members_end(data: Data, place: int, budget: int) -> int | None:
+    """Where the class whose constant pool ended at ``place`` ends, if ``budget`` steps find it."""
+    interfaces = read_fields(_U16_BE, data, place + 6)
+    if interfaces is None:
+        return None
+    place += 8 + 2 * interfaces[0]
+    for _ in ("fields", "methods"):
+        members = read_fields(_U16_BE, data, place)
+        if members is None:
+            return None
+        place += 2
+        for _ in range(members[0]):
+            budget -= 1
+            after = _attributes_end(data, place + 6, budget)
+            if after is None:
+                return None
+            place, budget = after
+    after = _attributes_end(data, place, budget)
+    return None if after is None else after[0]
+
+
+def _attributes_end(data: Data, place: int, budget: int) -> tuple[int, int] | None:
+    """Where a table of attributes ends, and what is left of the budget."""
+    attributes = read_fields(_U16_BE, data, place)
+    if attributes is None or attributes[0] > budget:
+        return None
+    place += 2
+    for _ in range(attributes[0]):
+        length = read_fields(_U32_BE, data, place + 2)
+        if length is None:
+            return None
+        place += 6 + length[0]
+    return (place, budget - attributes[0]) if place <= len(data) else None
+
+
+# --- Windows shortcut: [MS-SHLLINK] section 2 -----------------------------------------------------
+
+# LinkFlags, FileAttributes; times, size, icon, window, key; the three reserved fields.
+_LNK_HEADER = struct.Struct("<20x2I38xH2I")
+_LNK_FLAGS_DEFINED = (1 << 27) - 1
+_LNK_ID_LIST, _LNK_INFO, _LNK_UNICODE = 0x01, 0x02, 0x80
+_LNK_STRINGS = (0x04, 0x08, 0x10, 0x20, 0x40)
+_LNK_ARGUMENTS = 0x20
+_LNK_BLOCKS = 32
+_U16 = struct.Struct("<H")
+
+
+def lnk(data: Data, hit: int, low: int, high: int) -> Payload | None:  # noqa: ARG001 - a Validator
+    """A Windows shortcut; ``hit`` is at its header size and class identifier.
+
+    Confirmed where the reserved fields are zero as the specification demands; the parts that the
+    flags promise are followed to the end.
+    """
+    fields = read_fields(_LNK_HEADER, data, hit)
+    if fields is None or fields[0] & ~_LNK_FLAGS_DEFINED:
+        return None
+    flags, _, *reserved = fields
+    arguments = " with command-line arguments" if flags & _LNK_ARGUMENTS else ""
+    return Payload(
+        start=hit,
+        end=min(_lnk_end(data, hit + _LNK_HEADER.size, flags), len(data)),
+        description=f"Windows shortcut{arguments}",
+        confirmed=not any(reserved),
+        whole_file=hit == 0,
+    )
+
+
+def _lnk_end(data: Data, place: int, flags: int) -> int:
+    """Follow the parts of a shortcut from the end of its header; stops where the data does."""
+    if flags & _LNK_ID_LIST:
+        size = read_fields(_U16, data, place)
+        if size is None:
+            return place
+        place += 2 + size[0]
+    if flags & _LNK_INFO:
+        size = read_fields(_U32, data, place)
+        if size is None:
+            return place
+        place += size[0]
+    width = 2 if flags & _LNK_UNICODE else 1
+    for string in _LNK_STRINGS:
+        if flags & string:
+            count = read_fields(_U16, data, place)
+            if count is None:
+                return place
+            place += 2 + width * count[0]
+    for _ in range(_LNK_BLOCKS):
+        size = read_fields(_U32, data, place)
+        if size is None:
+            return place
+        if size[0] < 4:  # the terminal block
+            return place + 4
+        place += size[0]
+    return place
