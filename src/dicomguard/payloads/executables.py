@@ -56,8 +56,8 @@ class _NtHeaders:
         return self.table + self.sections * _SECTION.size
 
 
-def pe(data: Data, hit: int, low: int, high: int) -> Payload | None:  # noqa: ARG001 - a Validator
-    """A Windows executable; ``hit`` is at ``PE\\0\\0``.
+def pe(data: Data, hit: int, low: int, _high: int) -> Payload | None:
+    """A Windows executable; ``hit`` is at its PE signature.
 
     The MZ header may stand anywhere before it. Tried are the start of the data (a polyglot), the
     start of the value, and up to 256 occurrences of ``MZ`` in the 64 KiB before; where none leads
@@ -85,7 +85,7 @@ def pe(data: Data, hit: int, low: int, high: int) -> Payload | None:  # noqa: AR
     return None
 
 
-def dos_stub(data: Data, hit: int, low: int, high: int) -> Payload | None:  # noqa: ARG001
+def dos_stub(data: Data, hit: int, _low: int, _high: int) -> Payload | None:
     """The sentence of the DOS stub where no PE explains it; ``hit`` is at the sentence.
 
     Answers None where a PE's MZ header stands in the 512 bytes before: `pe` says that.
@@ -100,7 +100,7 @@ def dos_stub(data: Data, hit: int, low: int, high: int) -> Payload | None:  # no
     )
 
 
-def xored_dos_stub(data: Data, hit: int, low: int, high: int) -> Payload | None:  # noqa: ARG001
+def xored_dos_stub(data: Data, hit: int, _low: int, _high: int) -> Payload | None:
     """A PE under a single-byte XOR; ``hit`` is at the enciphered sentence of its DOS stub.
 
     Confirmed, with the extent of the image, where the deciphered bytes around hold its headers.
@@ -188,8 +188,11 @@ def _image_end(data: Data, start: int, headers: _NtHeaders) -> int:
     """The furthest byte that the header or a section names; may lie beyond the data."""
     followed = min(headers.sections, _SECTIONS_FOLLOWED)
     table = data[headers.table : headers.table + followed * _SECTION.size]
-    raw_ends = (start + size + pointer for size, pointer in _SECTION.iter_unpack(table) if size)
-    return max(headers.table_end, *raw_ends, start)
+    end = headers.table_end
+    for size, pointer in _SECTION.iter_unpack(table):
+        if size:  # a section of zeros alone has no bytes, and its pointer means nothing
+            end = max(end, start + pointer + size)
+    return end
 
 
 def _aligned(data: Data, nt: int) -> bool:
@@ -258,7 +261,7 @@ _ELF_LAYOUTS = tuple(
 )
 
 
-def elf(data: Data, hit: int, low: int, high: int) -> Payload | None:  # noqa: ARG001 - a Validator
+def elf(data: Data, hit: int, _low: int, _high: int) -> Payload | None:
     """A Unix executable; ``hit`` is at its magic.
 
     Class, byte order and version bytes are not asked: Linux ignores them, so an evasion may put
@@ -361,7 +364,7 @@ _FAT_SLICES = {  # cputype, offset, size
 }
 
 
-def macho(data: Data, hit: int, low: int, high: int) -> Payload | None:  # noqa: ARG001
+def macho(data: Data, hit: int, _low: int, _high: int) -> Payload | None:
     """A macOS executable, thin or universal; ``hit`` is at its magic.
 
     A thin one needs load commands that follow one another within ``sizeofcmds`` (the first 256 are
@@ -375,9 +378,7 @@ def macho(data: Data, hit: int, low: int, high: int) -> Payload | None:  # noqa:
         if universal is None:
             return None
         end, description = universal
-    return Payload(
-        start=hit, end=min(end, len(data)), description=description, whole_file=hit == 0
-    )
+    return Payload(start=hit, end=min(end, len(data)), description=description, whole_file=hit == 0)
 
 
 def _thin(data: Data, start: int) -> tuple[int, str] | None:
@@ -446,7 +447,7 @@ _CONSTANT_SIZES = {  # bytes after the tag
 _CLASS_STEPS = 1024
 
 
-def java_class(data: Data, hit: int, low: int, high: int) -> Payload | None:  # noqa: ARG001
+def java_class(data: Data, hit: int, _low: int, high: int) -> Payload | None:
     """A Java class file; ``hit`` is at its magic.
 
     Up to 1,024 entries of the constant pool are followed, and every one must be sound; the extent
@@ -533,7 +534,7 @@ _LNK_BLOCKS = 32
 _U16 = struct.Struct("<H")
 
 
-def lnk(data: Data, hit: int, low: int, high: int) -> Payload | None:  # noqa: ARG001 - a Validator
+def lnk(data: Data, hit: int, _low: int, _high: int) -> Payload | None:
     """A Windows shortcut; ``hit`` is at its header size and class identifier.
 
     Confirmed where the reserved fields are zero as the specification demands; the parts that the

@@ -1,0 +1,44 @@
+// Programs under a simple encoding, found by the sentence in their DOS stub.
+//
+// A trigger only asks the question; the validator that `meta` names answers it.
+
+rule xored_pe
+{
+    meta:
+        id         = "EMB-ENC-XOR"
+        title      = "Windows executable under single-byte XOR"
+        category   = "malware"
+        severity   = "high"
+        confidence = "strong"
+        validator  = "xored_dos_stub"
+        where      = "file"
+        attack     = "T1027.013"
+        reference  = "Microsoft PE Format"
+        why        = "Only someone who hides a program from scanners enciphers it like this. Isolate the file and look for what deciphers it."
+    strings:
+        $dos = "This program cannot be run in DOS mode" xor(0x01-0xff)
+    condition:
+        $dos
+}
+
+rule base64_program
+{
+    meta:
+        id         = "EMB-ENC-B64"
+        title      = "Executable in Base64"
+        category   = "malware"
+        severity   = "high"
+        confidence = "strong"
+        where      = "file"
+        attack     = "T1027.013"
+        reference  = "RFC 4648 section 4"
+        why        = "A program written as text passes filters that look for binary programs. Isolate the file and look for what decodes it."
+    strings:
+        // The DOS stub at any alignment; the usual start of a PE; the start of a 32-bit or 64-bit ELF
+        $dos      = "This program cannot be run in DOS mode" base64 base64wide
+        $windows  = "This program must be run under Win" base64 base64wide
+        $pe       = "TVqQAAMAAAAEAAAA" ascii wide
+        $elf      = /f0VMRg[EI]BA[QA]/ ascii wide
+    condition:
+        any of them
+}

@@ -1,0 +1,134 @@
+"""``dicomguard check``: examine files once."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from dicomguard.cli.options import scan_options, scan_settings
+from dicomguard.cli.progress import Progress
+from dicomguard.discover import Candidate, discover
+from dicomguard.model import Report
+from dicomguard.reports.jsonl import JsonLines
+from dicomguard.reports.summary import ExitCode, Summary
+from dicomguard.reports.text import TextReport
+from dicomguard.scan import failed
+from dicomguard.workers import ScanPool
+
+_FORMATS: dict[str, type[TextReport | JsonLines]] = {"text": TextReport, "jsonl": JsonLines}
+_IN_FLIGHT_PER_WORKER = 32
+"""Files that are handed out ahead of the report."""
+
+_STANDARD_INPUT = "-"
+
+
+@click.command("check")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(list(_FORMATS)),
+    default="text",
+    show_default=True,
+    help="Text for people; one JSON object a file, then a summary object, for programs.",
+)
+@click.option("--show-values", is_flag=True, help="Show text values, which may be patient data.")
+@scan_options
+def check_command(
+    paths: tuple[str, ...],
+    format_: str,
+    rule_folders: tuple[Path, ...],
+    engine: str | None,
+    workers: int,
+    *,
+    strict: bool,
+    show_values: bool,
+) -> None:
+    r"""Examine files, folders with all that is below them, or standard input (-).
+
+    The report goes to standard output, progress to standard error.
+
+    \b
+    Exit codes
+      0  everything was examined and is clean
+      1  something is suspicious or malicious
+      2  usage or rules are wrong, or there was nothing to scan
+      3  nothing was found, but something could not be examined
+
+    \b
+    Examples
+      dicomguard check /data/incoming
+      dicomguard check --format jsonl IM0001 IM0002 > report.jsonl
+    """
+    settings = scan_settings(rule_folders, engine, strict=strict)
+    report_to = _FORMATS[format_](settings, show_values=show_values)
+    summary = Summary()
+    with ExitStack() as stack:
+        pool = stack.enter_context(ScanPool(settings, workers))
+        progress = stack.enter_context(Progress())
+        for report, named in _reports(paths, pool, workers, summary):
+            summary.add(report)
+            with progress.aside():
+                report_to.file(report, named=named)
+            progress.show(summary)
+    report_to.end(summary)
+    if summary.exit_code is ExitCode.USAGE:
+        click.echo("error: there was nothing to scan", err=True)
+    sys.exit(summary.exit_code)
+
+
+def _reports(
+    paths: tuple[str, ...], pool: ScanPool, workers: int, summary: Summary
+) -> Iterator[tuple[Report, bool]]:
+    """Reports in the order in which their files were found, and whether the file was named."""
+    handed_out: deque[tuple[Future[Report], bool]] = deque()
+    for candidate in _candidates(paths):
+        if candidate.skipped:
+            summary.skipped[candidate.skipped] += 1
+            continue
+        handed_out.append((_scan(candidate, pool), candidate.named))
+        while handed_out and (
+            handed_out[0][0].done() or len(handed_out) > workers * _IN_FLIGHT_PER_WORKER
+        ):
+            report, named = handed_out.popleft()
+            yield report.result(), named
+    for report, named in handed_out:
+        yield report.result(), named
+
+
+def _candidates(paths: tuple[str, ...]) -> Iterator[Candidate]:
+    for path in paths:
+        if path == _STANDARD_INPUT:
+            yield Candidate(path, named=True)
+        else:
+            yield from discover([path])
+
+
+def _scan(candidate: Candidate, pool: ScanPool) -> Future[Report]:
+    if candidate.problem:
+        answer: Future[Report] = Future()
+        answer.set_result(failed(candidate.path, candidate.problem))
+        return answer
+    if candidate.path == _STANDARD_INPUT:
+        return _scan_standard_input(pool)
+    return pool.submit(candidate.path)
+
+
+def _scan_standard_input(pool: ScanPool) -> Future[Report]:
+    """Scan what comes in, by way of a file that only this user can read."""
+    answer: Future[Report] = Future()
+    with tempfile.NamedTemporaryFile(prefix="dicomguard-") as spool:
+        shutil.copyfileobj(sys.stdin.buffer, spool)
+        spool.flush()
+        report = pool.submit(spool.name).result()
+    answer.set_result(replace(report, path=_STANDARD_INPUT))
+    return answer

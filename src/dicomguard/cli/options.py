@@ -1,0 +1,60 @@
+"""Options that several commands share, and what they make."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from dicomguard.engine import ENGINES
+from dicomguard.scan import ScanSettings
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def scan_options(command: _Command) -> _Command:
+    """Options that decide the outcome of a scan."""
+    for option in (
+        click.option(
+            "--workers",
+            type=click.IntRange(min=1),
+            default=min(8, os.cpu_count() or 1),
+            show_default="one a core",
+            metavar="N",
+            help="Worker processes.",
+        ),
+        click.option(
+            "--strict", is_flag=True, help="One medium finding is enough to be suspicious."
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(list(ENGINES)),
+            help="YARA engine; the first that is installed if not given.",
+        ),
+        click.option(
+            "--rules",
+            "rule_folders",
+            type=click.Path(path_type=Path),
+            multiple=True,
+            metavar="DIR",
+            help="A folder of YARA rules to use beside the shipped ones; repeatable.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def scan_settings(
+    rule_folders: tuple[Path, ...], engine: str | None, *, strict: bool
+) -> ScanSettings:
+    """Settings whose rules have been loaded, so that a bad pack stops the run before it starts.
+
+    Raises:
+        DicomguardError: The rules cannot be loaded.
+    """
+    settings = ScanSettings(rule_folders=rule_folders, engine=engine, strict=strict)
+    _ = settings.pack
+    return settings

@@ -1,0 +1,96 @@
+"""A piece of data with its layout, and where on disk it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dicomguard.dicom.layout import Data, Element, Inflated, Item, Layout, Owner, Span, tag_path
+from dicomguard.dicom.vr import TEXT_VRS
+from dicomguard.model import EVIDENCE_BYTES, Finding, FindingKind, Place, Region
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What rules and detectors look at: a file, or the data set inflated from it.
+
+    Attributes:
+        data: The bytes.
+        layout: Their layout.
+        file: The layout of the file on disk, the same as ``layout`` for the file itself.
+        container: The deflated data set that ``data`` came from; None for the file itself.
+    """
+
+    data: Data
+    layout: Layout
+    file: Layout
+    container: Inflated | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether offsets in ``data`` are offsets in the file."""
+        return self.container is None
+
+    def place(
+        self, start: int, end: int, *, region: Region | None = None, owner: Owner = None
+    ) -> Place:
+        """The place of ``[start, end)``; region and owner are those of its first byte if not given.
+
+        Raises:
+            IndexError: ``start`` is outside the data and no region is given.
+        """
+        if region is None:
+            span = self.layout.span_at(start)
+            region, owner = span.region, owner or span.owner
+        length = end - start
+        path = tag_path(owner)
+        if self.container is None:
+            return Place(region=region, offset=start, length=length, tag_path=path)
+        return Place(
+            region=region,
+            offset=self.container.offset,
+            length=length,
+            tag_path=path,
+            inner_offset=start,
+        )
+
+    def finding(
+        self,
+        kind: FindingKind,
+        start: int,
+        end: int,
+        *,
+        detail: str = "",
+        rule: str = "",
+        region: Region | None = None,
+        owner: Owner = None,
+    ) -> Finding:
+        """A finding of ``[start, end)`` with its place and evidence.
+
+        Raises:
+            IndexError: As `place` does.
+        """
+        return Finding(
+            kind=kind,
+            place=self.place(start, end, region=region, owner=owner),
+            detail=detail,
+            evidence=bytes(self.data[start : min(end, start + EVIDENCE_BYTES)]),
+            masked=self._is_text(start),
+            rule=rule,
+        )
+
+    def values(self) -> Iterator[Span]:
+        """Spans of values and of unexplained bytes: everything but structure."""
+        return (span for span in self.layout.spans() if span.is_value)
+
+    def _is_text(self, offset: int) -> bool:
+        """Whether the byte belongs to the text of a data element's value."""
+        if offset >= self.layout.size:
+            return False
+        span = self.layout.span_at(offset)
+        owner = span.owner.container if isinstance(span.owner, Item) else span.owner
+        if not isinstance(owner, Element) or not span.is_value:
+            return False
+        return owner.vr in TEXT_VRS or (
+            owner.vr == "UN" and self.data[span.start : span.start + EVIDENCE_BYTES].isascii()
+        )

@@ -1,0 +1,191 @@
+"""One small interface over the two YARA engines: yara-python (libyara) and YARA-X.
+
+Both answer the same matches for the same rules; a test holds them to it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import mmap
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from dicomguard.errors import DicomguardError
+
+ENGINES = {"yara": "yara", "yara-x": "yara_x"}
+"""Engine names as users give them, with the module that serves each."""
+
+MATCH_LIMIT = 1_000_000
+"""Matches of one string after which both engines stop counting."""
+
+
+class RuleName(NamedTuple):
+    """A rule and the file it stands in; names need to be unique only within a file."""
+
+    namespace: str
+    name: str
+
+
+class Match(NamedTuple):
+    """One match of one string of a rule; a rule without strings matches at 0 with length 0."""
+
+    rule: RuleName
+    offset: int
+    length: int
+
+
+class Declared(NamedTuple):
+    """A rule as its source declares it."""
+
+    rule: RuleName
+    meta: Mapping[str, Any]
+    is_private: bool
+
+
+class ScanResult(NamedTuple):
+    """Matches in order of offset, and why some may be missing, in words."""
+
+    matches: list[Match]
+    limits: list[str]
+
+
+class RuleSyntaxError(ValueError):
+    """A rule source does not compile; the message says where and why, as the engine does."""
+
+
+class CompiledRules(Protocol):
+    """Rules that can be run over data."""
+
+    def declared(self) -> Iterable[Declared]:
+        """Every rule, private ones included."""
+
+    def scan(self, data: bytes | mmap.mmap, seconds: int) -> ScanResult:
+        """Run all rules over ``data`` and give up after ``seconds``."""
+
+
+def compile_rules(engine: str, sources: Mapping[str, str]) -> CompiledRules:
+    """Compile rule sources by namespace.
+
+    Args:
+        engine: A name of `ENGINES`.
+        sources: YARA source by namespace.
+
+    Raises:
+        RuleSyntaxError: A source does not compile. Includes and externals are not allowed.
+        DicomguardError: The engine is not installed.
+    """
+    module = _load(engine)
+    return _Libyara(module, sources) if engine == "yara" else _YaraX(module, sources)
+
+
+def default_engine() -> str:
+    """The first engine that is installed.
+
+    Raises:
+        DicomguardError: None is.
+    """
+    for engine, module in ENGINES.items():
+        if importlib.util.find_spec(module):
+            return engine
+    msg = "no YARA engine is installed: pip install yara-python, or yara-x"
+    raise DicomguardError(msg)
+
+
+def _load(engine: str) -> Any:
+    try:
+        return importlib.import_module(ENGINES[engine])
+    except ImportError as error:
+        msg = f"the engine {engine} is not installed: pip install 'dicomguard[{engine}]'"
+        raise DicomguardError(msg) from error
+
+
+class _Libyara:
+    def __init__(self, module: Any, sources: Mapping[str, str]) -> None:
+        self._module = module
+        self._per_namespace = {}
+        try:
+            for namespace, source in sources.items():
+                self._per_namespace[namespace] = module.compile(
+                    sources={namespace: source}, includes=False
+                )
+            self._rules = module.compile(sources=dict(sources), includes=False)
+        except module.Error as error:
+            raise RuleSyntaxError(f"{namespace}: {error}") from error
+
+    def declared(self) -> Iterable[Declared]:
+        for namespace, rules in self._per_namespace.items():
+            for rule in rules:
+                yield Declared(RuleName(namespace, rule.identifier), rule.meta, rule.is_private)
+
+    def scan(self, data: bytes | mmap.mmap, seconds: int) -> ScanResult:
+        limits: list[str] = []
+
+        def on_warning(_kind: int, string: Any) -> int:
+            limits.append(_match_limit(string.rule))
+            return int(self._module.CALLBACK_CONTINUE)
+
+        try:
+            found = self._rules.match(data=data, timeout=seconds, warnings_callback=on_warning)
+        except self._module.TimeoutError:
+            return ScanResult([], [f"the rules took longer than {seconds} s"])
+        except self._module.Error as error:
+            return ScanResult([], [f"the rules could not be run: {error}"])
+        matches = []
+        for hit in found:
+            rule = RuleName(hit.namespace, hit.rule)
+            places = [
+                Match(rule, instance.offset, instance.matched_length)
+                for string in hit.strings
+                for instance in string.instances
+            ]
+            matches += places or [Match(rule, 0, 0)]
+        return ScanResult(sorted(matches, key=_by_place), limits)
+
+
+class _YaraX:
+    def __init__(self, module: Any, sources: Mapping[str, str]) -> None:
+        self._module = module
+        compiler = module.Compiler()
+        compiler.enable_includes(False)
+        try:
+            for namespace, source in sources.items():
+                compiler.new_namespace(namespace)
+                compiler.add_source(source, origin=namespace)
+        except module.CompileError as error:
+            raise RuleSyntaxError(str(error)) from error
+        self._rules = compiler.build()
+
+    def declared(self) -> Iterable[Declared]:
+        for rule in self._rules:
+            name = RuleName(rule.namespace, rule.identifier)
+            yield Declared(name, dict(rule.metadata), is_private=False)
+
+    def scan(self, data: bytes | mmap.mmap, seconds: int) -> ScanResult:
+        scanner = self._module.Scanner(self._rules)
+        scanner.set_timeout(seconds)
+        scanner.max_matches_per_pattern(MATCH_LIMIT)
+        try:
+            found = scanner.scan(data if isinstance(data, bytes) else data[:])
+        except self._module.TimeoutError:
+            return ScanResult([], [f"the rules took longer than {seconds} s"])
+        except self._module.ScanError as error:
+            return ScanResult([], [f"the rules could not be run: {error}"])
+        matches, limits = [], []
+        for hit in found.matching_rules:
+            rule = RuleName(hit.namespace, hit.identifier)
+            places = []
+            for pattern in hit.patterns:
+                places += [Match(rule, match.offset, match.length) for match in pattern.matches]
+                if len(pattern.matches) >= MATCH_LIMIT:
+                    limits.append(_match_limit(rule.name))
+            matches += places or [Match(rule, 0, 0)]
+        return ScanResult(sorted(matches, key=_by_place), limits)
+
+
+def _match_limit(rule: str) -> str:
+    return f"a string of the rule {rule} matched more than {MATCH_LIMIT} times"
+
+
+def _by_place(match: Match) -> tuple[int, RuleName, int]:
+    return match.offset, match.rule, match.length

@@ -1,0 +1,283 @@
+"""The rule pack: load, lint, compile, match, place.
+
+A rule says in its ``meta`` what a finding needs and where it looks. Rules trigger, validators
+confirm: a rule with a ``validator`` yields a finding only for what the validator followed to its
+end, and the finding's place is that, not the trigger's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dicomguard.dicom.source import Source
+from dicomguard.engine import (
+    CompiledRules,
+    Match,
+    RuleName,
+    RuleSyntaxError,
+    compile_rules,
+    default_engine,
+)
+from dicomguard.errors import DicomguardError
+from dicomguard.gather import Where, gather
+from dicomguard.model import Category, Confidence, Finding, FindingKind, Region, Severity
+from dicomguard.payloads import VALIDATORS, Payload, Validator
+
+SECONDS_PER_SET = 60
+"""Time one rule set may take over one file."""
+
+CHECKS_PER_RULE = 10_000
+"""Triggers of one rule in one file that are looked at; beyond, the file is incomplete."""
+
+FINDINGS_PER_RULE = 50
+"""Findings of one rule in one file that are listed."""
+
+_NEEDED = ("id", "title", "category", "severity", "confidence", "where", "why")
+_OPTIONAL = ("validator", "polyglot", "polyglot_severity", "not_in", "attack", "reference")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What one YARA rule declares.
+
+    Attributes:
+        name: File and name.
+        where: The bytes it looks at.
+        kind: The finding it makes.
+        polyglot: The finding it makes where the file as a whole is the payload; None if the same.
+        validator: What must confirm a match; None if the match is the finding.
+        not_in: The region where a match is honest.
+    """
+
+    name: RuleName
+    where: Where
+    kind: FindingKind
+    polyglot: FindingKind | None = None
+    validator: Validator | None = None
+    not_in: Region | None = None
+
+
+def shipped_rules() -> Path:
+    """The folder of the rules that come with dicomguard: in the wheel, or in a checkout."""
+    here = Path(__file__).resolve()
+    packaged = here.parent / "_rules"
+    return packaged if packaged.is_dir() else here.parents[2] / "rules"
+
+
+class RulePack:
+    """Rules that are ready to run.
+
+    Args:
+        folders: Folders whose ``*.yar`` and ``*.yara`` files are loaded beside the shipped ones.
+        engine: A name of `dicomguard.engine.ENGINES`; None for the first that is installed.
+
+    Raises:
+        DicomguardError: A folder holds no rule, or a rule does not compile or fails the lint. No
+            pack is half loaded.
+    """
+
+    def __init__(self, folders: Sequence[Path] = (), engine: str | None = None) -> None:
+        self.engine = engine or default_engine()
+        sources = _read(folders)
+        self.rules: dict[RuleName, Rule] = {}
+        self._sets: dict[Where, CompiledRules] = {}
+        by_where: dict[Where, dict[str, str]] = defaultdict(dict)
+        for namespace, source in sources.items():
+            rules = _declared(self.engine, namespace, source)
+            self.rules |= {rule.name: rule for rule in rules}
+            by_where[rules[0].where if rules else Where.FILE][namespace] = source
+        for where, members in by_where.items():
+            self._sets[where] = compile_rules(self.engine, members)
+        digest = hashlib.sha256()
+        for namespace, source in sorted(sources.items()):
+            digest.update(f"{namespace}\0{source}\0".encode())
+        self.version = f"{len(self.rules)} rules, sha256 {digest.hexdigest()[:16]}"
+
+    def find(self, source: Source) -> tuple[list[Finding], list[str]]:
+        """Run every rule over a source.
+
+        Returns:
+            The findings, and why something may have been missed, in words.
+        """
+        findings: list[Finding] = []
+        limits: list[str] = []
+        for where, rules in self._sets.items():
+            buffer = gather(source, where)
+            if not len(buffer.data):
+                continue
+            result = rules.scan(buffer.data, SECONDS_PER_SET)
+            limits += result.limits
+            by_rule: dict[RuleName, list[Match]] = defaultdict(list)
+            for match in result.matches:
+                origin = buffer.origin(match.offset, match.length)
+                if origin is not None and match.rule in self.rules:
+                    by_rule[match.rule].append(match._replace(offset=origin))
+            for name, matches in by_rule.items():
+                findings += _confirmed(source, self.rules[name], matches)
+                if len(matches) > CHECKS_PER_RULE:
+                    limits.append(f"the rule {name.name} matched more than {CHECKS_PER_RULE} times")
+        return findings, limits
+
+
+def _confirmed(source: Source, rule: Rule, matches: Sequence[Match]) -> Iterator[Finding]:
+    """Findings for what the rule's validator confirms, each payload once."""
+    seen: set[tuple[int, int]] = set()
+    for match in matches[:CHECKS_PER_RULE]:
+        payload = _payload(source, rule, match)
+        if payload is None or (payload.start, payload.end) in seen:
+            continue
+        seen.add((payload.start, payload.end))
+        kind = rule.kind
+        if payload.whole_file and source.is_file and rule.polyglot:
+            kind = rule.polyglot
+        if payload.confirmed and rule.validator:
+            kind = replace(kind, confidence=Confidence.CONFIRMED)
+        yield source.finding(
+            kind, payload.start, payload.end, detail=payload.description, rule=rule.name.name
+        )
+        if len(seen) == FINDINGS_PER_RULE:
+            return
+
+
+def _payload(source: Source, rule: Rule, match: Match) -> Payload | None:
+    span = source.layout.span_at(match.offset)
+    if span.region is rule.not_in:
+        return None
+    if rule.validator:
+        return rule.validator(source.data, match.offset, span.start, span.end)
+    end = match.offset + match.length
+    return Payload(start=match.offset, end=end, description="", confirmed=False)
+
+
+# ---------------------------------------------------------------------- loading and lint
+
+
+def _read(folders: Sequence[Path]) -> dict[str, str]:
+    """Rule sources by namespace: the file's name for shipped rules, its path for others."""
+    sources: dict[str, str] = {}
+    for folder in (shipped_rules(), *folders):
+        files = sorted(path for path in folder.rglob("*.yar*") if path.suffix in (".yar", ".yara"))
+        if not files:
+            msg = f"no rules: {folder} is not a folder that holds *.yar files"
+            raise DicomguardError(msg)
+        for path in files:
+            try:
+                source = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                msg = f"cannot read the rules in {path}: {error}"
+                raise DicomguardError(msg) from error
+            sources[path.name if folder == shipped_rules() else str(path)] = source
+    return sources
+
+
+def _declared(engine: str, namespace: str, source: str) -> list[Rule]:
+    """The public rules of one file.
+
+    Raises:
+        DicomguardError: The file does not compile, or fails the lint.
+    """
+    try:
+        compiled = compile_rules(engine, {namespace: source})
+    except RuleSyntaxError as error:
+        msg = f"a rule does not compile: {error}"
+        raise DicomguardError(msg) from error
+    declared = [each for each in compiled.declared() if not each.is_private]
+    rules = [_rule(each.rule, each.meta) for each in declared]
+    if len({rule.where for rule in rules}) > 1:
+        msg = f"{namespace}: all rules of one file must have the same meta.where"
+        raise DicomguardError(msg)
+    if any("id" in each.meta for each in declared):
+        _lint(namespace, source, rules[0].where)
+    return rules
+
+
+def _rule(name: RuleName, meta: Mapping[str, Any]) -> Rule:
+    """A rule from its meta; one without an ``id`` is a third party's and looks at whole files."""
+    if "id" not in meta:
+        return Rule(name=name, where=Where.FILE, kind=_third_party(name, meta))
+    problems = [f"meta.{key} is missing" for key in _NEEDED if not meta.get(key)]
+    problems += [f"meta.{key} is unknown" for key in meta if key not in _NEEDED + _OPTIONAL]
+    if problems:
+        raise DicomguardError(f"{name.namespace}: rule {name.name}: {'; '.join(problems)}")
+    try:
+        kind = FindingKind(
+            id=meta["id"],
+            title=meta["title"],
+            category=Category(meta["category"]),
+            severity=Severity(meta["severity"]),
+            confidence=Confidence(meta["confidence"]),
+            why=meta["why"],
+            reference=meta.get("reference", ""),
+            attack=meta.get("attack", ""),
+        )
+        polyglot = None
+        if "polyglot" in meta:
+            polyglot = replace(
+                kind,
+                id=meta["polyglot"],
+                title=f"The file itself is: {kind.title}",
+                severity=Severity(meta.get("polyglot_severity", meta["severity"])),
+            )
+        return Rule(
+            name=name,
+            where=Where(meta["where"]),
+            kind=kind,
+            polyglot=polyglot,
+            validator=VALIDATORS[meta["validator"]] if "validator" in meta else None,
+            not_in=Region(meta["not_in"]) if "not_in" in meta else None,
+        )
+    except (ValueError, KeyError) as error:
+        msg = f"{name.namespace}: rule {name.name}: meta has a value that is not known: {error}"
+        raise DicomguardError(msg) from error
+
+
+def _third_party(name: RuleName, meta: Mapping[str, Any]) -> FindingKind:
+    """The finding of a rule that knows nothing of dicomguard: a hit is what its author hunts."""
+    return FindingKind(
+        id="YARA",
+        title=f"YARA rule {name.name}",
+        category=Category.MALWARE,
+        severity=Severity.HIGH,
+        confidence=Confidence.STRONG,
+        why=str(meta.get("description", "A rule of your own pack matched.")),
+        reference=str(meta.get("reference", "")),
+    )
+
+
+_NOT_CODE = re.compile(
+    r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|=\s*/(?:\\.|[^/\\\n])+/[a-z]*|=\s*\{[^{}]*\}',
+    re.DOTALL,
+)
+_PLACE_BOUND = re.compile(
+    r"\b(filesize|entrypoint|u?int(?:8|16|32)(?:be)?\s*\(\s*(?:0x)?[0-9a-fA-F]+\s*\)|import)\b"
+    r"|[$#!@][\w*]*\s+(at|in)\b"
+)
+_SHORT_STRING = re.compile(
+    r'(\$\w*)\s*=\s*(?:"((?:\\x[0-9a-fA-F]{2}|\\.|[^"\\\n]){1,3})"|\{((?:\s*[0-9a-fA-F?~]{2,3}){1,3}\s*)\})'
+)
+
+
+def _lint(namespace: str, source: str, where: Where) -> None:
+    """Refuse what would make a rule slow or, in gathered values, wrong."""
+    if where is not Where.FILE:
+        code = _NOT_CODE.sub(" ", source)
+        bound = _PLACE_BOUND.search(code)
+        if bound:
+            msg = (
+                f"{namespace}: `{bound.group().strip()}` means nothing in gathered values; only "
+                'rules with where = "file" may use it'
+            )
+            raise DicomguardError(msg)
+    short = _SHORT_STRING.search(source)
+    if short:
+        msg = (
+            f"{namespace}: the string {short.group(1)} is shorter than four bytes and would match "
+            "by chance; add bytes, and let a validator confirm"
+        )
+        raise DicomguardError(msg)

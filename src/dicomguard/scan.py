@@ -1,0 +1,231 @@
+"""One file through the whole pipeline: bytes → layout → rules and detectors → policy → report."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+from dicomguard import policy
+from dicomguard.detectors import DETECTORS
+from dicomguard.dicom.budgets import Budgets
+from dicomguard.dicom.layout import Data
+from dicomguard.dicom.source import Source
+from dicomguard.dicom.walker import walk
+from dicomguard.model import (
+    Category,
+    Confidence,
+    FileIdentity,
+    Finding,
+    FindingKind,
+    Instance,
+    Place,
+    Region,
+    Report,
+    Severity,
+    Verdict,
+)
+from dicomguard.rules import RulePack
+
+_MAPPED_FROM = 64 << 20
+"""Files of this size are mapped instead of read."""
+
+INCOMPLETE = FindingKind(
+    id="SCAN-INCOMPLETE",
+    title="Not all of the file could be examined",
+    category=Category.INVENTORY,
+    severity=Severity.LOW,
+    confidence=Confidence.CONFIRMED,
+    why="What was not examined is never called clean. Hold the file and look at the reason.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanSettings:
+    """What decides the outcome of a scan, besides the file.
+
+    Attributes:
+        rule_folders: Folders of rules beside the shipped ones.
+        engine: YARA engine, None for the first that is installed.
+        strict: Whether one medium finding makes a file suspicious.
+        budgets: How much work one file may cause.
+    """
+
+    rule_folders: tuple[Path, ...] = ()
+    engine: str | None = None
+    strict: bool = False
+    budgets: Budgets = field(default_factory=Budgets)
+
+    @property
+    def pack(self) -> RulePack:
+        """The rules, loaded once in a process.
+
+        Raises:
+            DicomguardError: They cannot be loaded.
+        """
+        return _pack(self.rule_folders, self.engine)
+
+    @property
+    def rules_version(self) -> str:
+        """Number and hash of the rules.
+
+        Raises:
+            DicomguardError: They cannot be loaded.
+        """
+        return self.pack.version
+
+
+@lru_cache(maxsize=4)
+def _pack(folders: tuple[Path, ...], engine: str | None) -> RulePack:
+    return RulePack(folders, engine)
+
+
+def scan_file(path: str | os.PathLike[str], settings: ScanSettings | None = None) -> Report:
+    """Examine one file.
+
+    The file is opened without following a symbolic link and is never written to.
+
+    Args:
+        path: A regular file.
+        settings: Rules and limits; the shipped rules if None.
+
+    Returns:
+        The report; ``incomplete`` with the reason where the file cannot be read.
+
+    Raises:
+        DicomguardError: The rules cannot be loaded.
+    """
+    settings = settings or ScanSettings()
+    name = os.fspath(path)
+    try:
+        with _opened(name) as (data, identity):
+            report = scan_bytes(data, name, settings)
+            after = os.stat(name, follow_symlinks=False)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return failed(name, reason)
+    changed = (after.st_size, after.st_mtime_ns) != (identity.size, identity.mtime_ns)
+    if changed or after.st_ino != identity.inode:
+        return failed(name, "the file changed while it was read")
+    return replace(report, identity=identity)
+
+
+def scan_bytes(data: Data, name: str = "", settings: ScanSettings | None = None) -> Report:
+    """Examine the bytes of one file.
+
+    Args:
+        data: All of it.
+        name: What the report calls it.
+        settings: Rules and limits; the shipped rules if None.
+
+    Raises:
+        DicomguardError: The rules cannot be loaded.
+    """
+    settings = settings or ScanSettings()
+    layout = walk(data, settings.budgets)
+    sources = [Source(data=data, layout=layout, file=layout)]
+    inflated = layout.inflated
+    if inflated:
+        sources.append(
+            Source(data=inflated.data, layout=inflated.layout, file=layout, container=inflated)
+        )
+    findings: list[Finding] = []
+    unexamined = list(layout.limits)
+    for source in sources:
+        found, limits = settings.pack.find(source)
+        unexamined += limits
+        for detector in DETECTORS:
+            found += detector.find(source, found)
+        findings += found
+    unexamined = list(dict.fromkeys(unexamined))
+    findings += [_incomplete(reason, len(data)) for reason in unexamined]
+    findings.sort(key=_worst_first)
+    verdict = policy.verdict(findings, complete=not unexamined, strict=settings.strict)
+    return Report(
+        path=name,
+        size=len(data),
+        verdict=verdict,
+        findings=tuple(findings),
+        unexamined=tuple(unexamined),
+        is_dicom=layout.is_dicom,
+        transfer_syntax=layout.transfer_syntax,
+        instance=_instance(sources),
+        sha256=None if verdict is Verdict.CLEAN else hashlib.sha256(data).hexdigest(),
+    )
+
+
+def failed(name: str, reason: str) -> Report:
+    """The report of a file that could not be examined at all."""
+    return Report(
+        path=name,
+        size=0,
+        verdict=Verdict.INCOMPLETE,
+        findings=(_incomplete(reason, 0),),
+        unexamined=(reason,),
+    )
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[tuple[Data, FileIdentity]]:
+    """The content of a regular file and which content that is.
+
+    Raises:
+        OSError: The file cannot be opened or read.
+        ValueError: It is no regular file.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(name, flags)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            msg = "not a regular file"
+            raise ValueError(msg)
+        identity = FileIdentity(
+            device=status.st_dev,
+            inode=status.st_ino,
+            size=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+            ctime_ns=status.st_ctime_ns,
+        )
+        if status.st_size < _MAPPED_FROM:
+            with open(descriptor, "rb", closefd=False) as stream:
+                yield stream.read(_MAPPED_FROM), identity
+        else:
+            with mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ) as mapped:
+                yield mapped, identity
+    finally:
+        os.close(descriptor)
+
+
+def _incomplete(reason: str, size: int) -> Finding:
+    place = Place(region=Region.GAP, offset=0, length=size)
+    return Finding(kind=INCOMPLETE, place=place, detail=reason)
+
+
+def _worst_first(finding: Finding) -> tuple[int, int, int, str]:
+    kind = finding.kind
+    return -kind.severity.rank, -kind.confidence.rank, finding.place.offset, kind.id
+
+
+def _instance(sources: list[Source]) -> Instance:
+    def text(tag: int) -> str:
+        for source in sources:
+            value = source.layout.text(source.data, tag)[:64]
+            if value:
+                return "".join(
+                    char if char.isascii() and char.isprintable() else "?" for char in value
+                )
+        return ""
+
+    return Instance(
+        study_instance_uid=text(0x0020000D),
+        series_instance_uid=text(0x0020000E),
+        sop_instance_uid=text(0x00080018),
+        modality=text(0x00080060),
+    )

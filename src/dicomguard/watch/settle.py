@@ -1,0 +1,76 @@
+"""When a file may be taken: nothing has happened to it for a while, and nobody can write to it."""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from dicomguard.model import FileIdentity
+
+
+class Settling:
+    """Files that wait until they have been the same for a while, first come first served.
+
+    Args:
+        quiet: Seconds.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(self, quiet: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._quiet = quiet
+        self._clock = clock
+        self._waiting: OrderedDict[str, tuple[float, FileIdentity]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def note(self, path: str, identity: FileIdentity) -> None:
+        """A file was seen; it waits from now on, unless it already does."""
+        # All wait for the same time, so the order in which they came is that in which they are due.
+        self._waiting.setdefault(path, (self._clock() + self._quiet, identity))
+
+    def seconds_to_next(self) -> float | None:
+        """Until the first file is due, at least 0; None where none waits."""
+        if not self._waiting:
+            return None
+        due, _ = next(iter(self._waiting.values()))
+        return max(0.0, due - self._clock())
+
+    def pop_due(self) -> tuple[str, FileIdentity] | None:
+        """A file whose time is over, with what it was when it was noted; None where there is none.
+
+        Whether it still is the same is for the caller to see, who notes it again if it is not.
+        """
+        if self.seconds_to_next() != 0.0:
+            return None
+        path, (_, identity) = self._waiting.popitem(last=False)
+        return path, identity
+
+
+@contextmanager
+def kept_from_writers(descriptor: int) -> Iterator[bool]:
+    """Holds writers off a file that is open for reading, by a read lease (``fcntl(2)``).
+
+    The lease is refused while anyone has the file open, or mapped, for writing; while it is held,
+    whoever opens it for writing waits. Yields whether nobody is writing. Where leases are not to be
+    had (another user's file without ``CAP_LEASE``, some file systems) this cannot be known, and
+    it yields True: that the file has been quiet must do.
+    """
+    leased, quiet = True, True
+    try:
+        # The kernel tells the holder when somebody waits, by default with a SIGIO that kills.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        leased, quiet = False, False
+    except OSError:
+        leased = False
+    try:
+        yield quiet
+    finally:
+        if leased:
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)

@@ -1,0 +1,101 @@
+"""Supervised worker processes: hostile bytes are parsed where a crash costs one file."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import signal
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Self
+
+from pebble import ProcessExpired, ProcessPool
+
+from dicomguard.model import Report
+from dicomguard.scan import ScanSettings, failed, scan_file
+
+SECONDS_PER_FILE = 300
+"""Wall time after which a worker is killed."""
+
+MEMORY_PER_WORKER = 2 << 30
+"""Bytes of private memory a worker may use; mapped files do not count."""
+
+
+class ScanPool:
+    """Worker processes that scan files.
+
+    A worker that dies, hangs or runs out of memory costs the file in its hand an ``incomplete``
+    verdict with the reason, and is replaced.
+
+    Args:
+        settings: Rules and limits, the same for every file.
+        workers: Number of processes, at least 1.
+    """
+
+    def __init__(self, settings: ScanSettings, workers: int) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        self._pool = ProcessPool(
+            max_workers=workers, initializer=_start, initargs=(settings,), context=context
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self._pool.close()  # type: ignore[no-untyped-call]
+        else:
+            self._pool.stop()  # type: ignore[no-untyped-call]
+        self._pool.join()
+
+    def submit(self, path: str) -> Future[Report]:
+        """Scan a file in a worker. The future always gets a report."""
+        answer: Future[Report] = Future()
+
+        def settle(done: Future[Report]) -> None:
+            answer.set_result(_outcome(path, done))
+
+        self._pool.schedule(_scan, args=[path], timeout=SECONDS_PER_FILE).add_done_callback(settle)
+        return answer
+
+
+def _outcome(path: str, done: Future[Report]) -> Report:
+    try:
+        return done.result()
+    except TimeoutError:
+        return failed(path, f"the scan took longer than {SECONDS_PER_FILE} s")
+    except ProcessExpired as death:
+        return failed(path, f"the worker died ({_cause(death.exitcode)})")
+    except MemoryError:
+        return failed(path, f"the scan needed more than {MEMORY_PER_WORKER >> 20} MiB")
+    except Exception as error:  # noqa: BLE001 - a defect here must not call a file clean
+        return failed(path, f"the scanner failed: {type(error).__name__}: {error}")
+
+
+def _cause(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        return signal.Signals(-exitcode).name
+    return f"exit code {exitcode}"
+
+
+_settings: ScanSettings
+
+
+def _start(settings: ScanSettings) -> None:
+    """Set a new worker's limits and load its rules."""
+    global _settings  # noqa: PLW0603 - a worker process has one setting for its life
+    _settings = settings
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what Ctrl-C means
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_PER_WORKER, MEMORY_PER_WORKER))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _ = settings.pack
+
+
+def _scan(path: str) -> Report:
+    return scan_file(path, _settings)

