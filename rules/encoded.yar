@@ -35,8 +35,8 @@ rule base64_program
         why        = "A program written as text passes filters that look for binary programs. Isolate the file and look for what decodes it."
     strings:
         // The DOS stub at any alignment; the usual start of a PE; the start of a 32-bit or 64-bit ELF
-        $dos      = "This program cannot be run in DOS mode" base64 base64wide
-        $windows  = "This program must be run under Win" base64 base64wide
+        $dos      = "This program cannot be run in DOS mode" base64
+        $windows  = "This program must be run under Win" base64
         $pe       = "TVqQAAMAAAAEAAAA" ascii wide
         $elf      = /f0VMRg[EI]BA[QA]/ ascii wide
     condition:

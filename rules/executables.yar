@@ -104,8 +104,9 @@ rule lnk
         reference  = "MS-SHLLINK section 2.1"
         why        = "A shortcut starts any command line as soon as someone opens it. Isolate the file and read the command that it holds."
     strings:
-        // Size of the header, then the class identifier of shortcuts
-        $header = { 4C 00 00 00 01 14 02 00 00 00 00 00 C0 00 00 00 00 00 00 46 }
+        // Size of the header (its zeros left to the validator: libyara would search for those),
+        // then the class identifier of shortcuts
+        $header = { 4C ?? ?? ?? 01 14 02 00 00 00 00 00 C0 00 00 00 00 00 00 46 }
     condition:
         $header
 }

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from fixtures.build import all_fixtures
 from fixtures.fixture import Fixture
 

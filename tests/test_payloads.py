@@ -186,7 +186,7 @@ def make_universal(magic: bytes = b"\xca\xfe\xba\xbe") -> bytes:
 
 
 def make_class(*, major: int = 61) -> bytes:
-    """``class A extends java.lang.Object`` with a long constant and one source attribute."""
+    """A class with a long constant, one field with a constant value and a source attribute."""
 
     def utf8(text: bytes) -> bytes:
         return b"\1" + struct.pack(">H", len(text)) + text
@@ -196,22 +196,29 @@ def make_class(*, major: int = 61) -> bytes:
         b"\7" + struct.pack(">H", 4), utf8(b"java/lang/Object"),  # 3, 4
         utf8(b"SourceFile"), utf8(b"A.java"),  # 5, 6
         b"\5" + bytes(8),  # 7 and 8: a long takes two slots
+        utf8(b"J"), utf8(b"ConstantValue"),  # 9, 10
     ]  # fmt: skip
-    pool = struct.pack(">H", 9) + b"".join(constants)
-    attribute = struct.pack(">HIH", 5, 2, 6)
-    members = struct.pack(">6H", 0x21, 1, 3, 0, 0, 0)  # flags, this, super, interfaces, members
-    return (b"\xca\xfe\xba\xbe" + struct.pack(">2H", 0, major) + pool + members
-            + struct.pack(">H", 1) + attribute)  # fmt: skip
+    pool = struct.pack(">H", 11) + b"".join(constants)
+    source = struct.pack(">HIH", 5, 2, 6)
+    constant = struct.pack(">HIH", 10, 2, 7)
+    field = struct.pack(">4H", 0x18, 2, 9, 1) + constant
+    fields = struct.pack(">5H", 0x21, 1, 3, 0, 1) + field  # flags, this, super, interfaces, count
+    methods = struct.pack(">H", 0)
+    return (b"\xca\xfe\xba\xbe" + struct.pack(">2H", 0, major) + pool + fields + methods
+            + struct.pack(">H", 1) + source)  # fmt: skip
 
 
 LNK_ID = bytes.fromhex("4c0000000114020000000000c000000000000046")
 
 
-def make_lnk(*, flags: int = 0xA0, reserved: int = 0) -> bytes:
-    """A shortcut with command-line arguments in Unicode and the terminal block."""
+def make_lnk(*, flags: int = 0xA3, reserved: int = 0) -> bytes:
+    """A shortcut with a target, command-line arguments in Unicode and one extra block."""
     header = LNK_ID + struct.pack("<2I24x3I2H2I", flags, 0x20, 0, 0, 1, 0, 0, reserved, 0)
+    target = struct.pack("<2H", 2, 0)  # an identifier list of nothing but its end
+    info = struct.pack("<I24x", 28)
     arguments = "/c calc".encode("utf-16-le")
-    return header + struct.pack("<H", len(arguments) // 2) + arguments + bytes(4)
+    extra = struct.pack("<2I4x", 12, 0xA0000001) + bytes(4)
+    return header + target + info + struct.pack("<H", len(arguments) // 2) + arguments + extra
 
 
 def make_rar4() -> bytes:
@@ -291,8 +298,8 @@ class Sample:
 
 SAMPLES = {
     "pe-x64": Sample("pe", real_pe, "POLY-PE", "EMB-PE", "PE32+ executable, x86-64, 6 sections"),
-    "pe-x86": Sample("pe", lambda: real_pe("setuptools/cli-32.exe"), "POLY-PE", "EMB-PE",
-                     "PE32 executable, x86, 3 sections"),
+    "pe-x86": Sample("pe", lambda: real_pe("distlib/t32.exe"), "POLY-PE", "EMB-PE",
+                     "PE32 executable, x86, 5 sections"),
     "pe-arm": Sample("pe", lambda: real_pe("distlib/t64-arm.exe"), "POLY-PE", "EMB-PE", "ARM64"),
     "elf-real": Sample("elf", real_elf, "POLY-ELF", "EMB-ELF", "ELF 64-bit"),
     "elf-mips": Sample("elf", make_elf32_big_endian, "POLY-ELF", "EMB-ELF",
@@ -507,6 +514,36 @@ def test_a_zip_at_the_end_of_a_file_is_a_polyglot_by_either_convention_of_offset
         assert hit.payload.end == data.rindex(b"PK\5\6") + 22
 
 
+def test_a_zip_whose_directory_is_not_before_its_end_record_is_found_by_the_offset() -> None:
+    original = make_zip("a.txt")
+    end_record = original.index(b"PK\5\6")
+    hit = finding(original[:end_record] + bytes(40) + original[end_record:], "zip")
+    assert (hit.id, hit.payload.start) == ("POLY-ZIP", 0)
+
+
+def test_a_zip_followed_by_more_than_padding_is_only_embedded() -> None:
+    assert finding(make_zip("a.txt") + b"\0\1", "zip").id == "EMB-ARCHIVE"
+
+
+def test_an_encrypted_rar_reaches_to_the_end_of_its_value() -> None:
+    main = struct.pack("<B2H", 0x73, 0x80, 13) + bytes(6)
+    data = b"Rar!\x1a\x07\x00" + struct.pack("<H", zlib.crc32(main) & 0xFFFF) + main + b"\xaa" * 99
+    payload = finding(data + BACK, "rar", 0, len(data)).payload
+    assert (payload.end, payload.description) == (len(data), "RAR 4 archive, encrypted")
+
+
+def test_a_class_too_long_to_follow_reaches_to_the_end_of_its_value() -> None:
+    header = b"\xca\xfe\xba\xbe" + struct.pack(">3H", 0, 61, 60_000)
+    data = header + b"\3\0\0\0\0" * 2000
+    assert finding(data + BACK, "java_class", 0, len(data)).payload.end == len(data)
+
+
+def test_an_interpreter_that_nobody_knows_is_not_confirmed() -> None:
+    for line, confirmed in ((b"#!/usr/bin/perl5.36-x86", True), (b"#!/opt/vendor/run", False)):
+        hit = finding(line + b" -x\nbody", "shebang")
+        assert (hit.id, hit.payload.confirmed) == ("POLY-SCRIPT-SHEBANG", confirmed)
+
+
 def test_an_encrypted_member_is_named() -> None:
     data = bytearray(make_zip("a.txt"))
     data[data.index(b"PK\1\2") + 8] |= 1
@@ -571,7 +608,8 @@ NEAR_MISSES: dict[str, tuple[str, bytes]] = {
     "class: a universal Mach-O": ("java_class", make_universal()),
     "class: unknown constant": ("java_class", altered(make_class(), 10, b"\2")),
     "class: pool past the end": ("java_class", make_class()[:40]),
-    "lnk: undefined flags": ("lnk", make_lnk(flags=0xF80000A0)),
+    "lnk: undefined flags": ("lnk", make_lnk(flags=0xF80000A3)),
+    "lnk: another header size": ("lnk", altered(make_lnk(), 1, b"\1")),
     "lnk: cut short": ("lnk", make_lnk()[:70]),
     "zip: end record of nothing": ("zip", b"PK\5\6" + bytes(18)),
     "zip: end record alone": ("zip", make_zip("a")[-22:]),
@@ -690,16 +728,60 @@ def test_altered_files_never_break_a_validator(
         assert_sound(altered_data, hit, min(len(front), hit), len(altered_data))
 
 
-def test_a_flood_of_triggers_is_refused_at_small_cost() -> None:
-    """10,000 is what the engine asks at most; each answer may not read the file anew."""
-    flood = b"".join(
-        (b"PK\5\6" + struct.pack("<4H2IH", 0, 0, 9, 9, 900 + 22 * n, 0, 0)) for n in range(10_000)
+def zip_flood() -> bytes:
+    """End records that share one directory whose members lead nowhere."""
+    member = struct.pack("<4s6H3I5H2I", b"PK\1\2", *[0] * 9, 1000, *[0] * 6) + b"x" * 1000
+    front, directory = make_zip("a"), member * 256
+    return (
+        front
+        + directory
+        + b"".join(
+            b"PK\5\6"
+            + struct.pack("<4H2IH", 0, 0, 256, 256, len(directory) + 22 * n, len(front), 0)
+            for n in range(FLOOD)
+        )
     )
-    directory = struct.pack("<4s6H3I5H2I", b"PK\1\2", *[0] * 9, 54, *[0] * 6) * 9
-    data = make_zip("a") + directory + flood
-    validator = VALIDATORS["zip"]
-    for hit in range(len(data) - len(flood), len(data), 22):
-        assert validator(data, hit, 0, len(data)) is None
+
+
+def universal_flood() -> bytes:
+    """Universal headers whose 44 slices are all one Mach-O of 999 commands."""
+    commands = struct.pack("<2I", 2, 8) * 999
+    thin = struct.pack("<8I", 0xFEEDFACF, 0x0100000C, 0, 2, 999, len(commands), 0, 0) + commands
+    slices = struct.pack(">5I", 0x0100000C, 0, 900, len(thin), 0) * 44
+    return ((b"\xca\xfe\xba\xbe\0\0\0\x2c" + slices).ljust(900, b"\0") + thin) * (FLOOD // 4)
+
+
+FLOOD = 10_000  # as many answers as the engine asks of a validator
+FLOODS: dict[str, tuple[str, bytes, Callable[[], bytes]]] = {
+    "PE headers behind decoys": (
+        "pe", b"PE\0\0", lambda: (b"MZ" * 400 + real_pe()[pe_header(real_pe()) :][:504]) * FLOOD,
+    ),
+    "end records of one directory": ("zip", b"PK\5\6", zip_flood),
+    "slices of one program": ("macho", b"\xca\xfe\xba\xbe", universal_flood),
+    "one word again and again": (
+        "windows_script", b"WScript.S", lambda: (b"WScript.Shell " + b"a" * 200) * FLOOD,
+    ),
+    "one word in UTF-16": (
+        "windows_script", "WScript.S".encode("utf-16-le"),
+        lambda: ("WScript.Shell " + "a" * 200).encode("utf-16-le") * FLOOD,
+    ),
+    "PDF headers": ("pdf", b"%PDF-", lambda: b"%PDF-" * FLOOD + b" obj" * (1 << 22)),
+}  # fmt: skip
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(("name", "trigger", "make"), FLOODS.values(), ids=FLOODS)
+def test_a_flood_of_triggers_costs_seconds(
+    name: str, trigger: bytes, make: Callable[[], bytes]
+) -> None:
+    """An answer that read the data anew for each trigger would take hours here."""
+    data = make()
+    hit = -1
+    for _ in range(FLOOD):
+        hit = data.find(trigger, hit + 1)
+        if hit < 0:
+            break
+        VALIDATORS[name](data, hit, 0, len(data))
 
 
 # --- the pack itself ------------------------------------------------------------------------------

@@ -48,7 +48,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -58,6 +57,7 @@ from dicomguard.errors import DicomguardError
 from dicomguard.model import FileIdentity, Instance, Report, Verdict
 from dicomguard.reports.escape import printable
 from dicomguard.reports.jsonl import finding_to_json
+from dicomguard.version import VERSION
 
 RECORD_VERSION = 1
 """Version of a record's JSON; raised by every change that can break a reader."""
@@ -441,7 +441,7 @@ class VaultWriter(Vault):
     """
 
     def __init__(self, folder: str, *, rules_version: str) -> None:
-        self._rules_version = rules_version
+        self.rules_version = rules_version
         lock = _create_and_lock(folder)
         try:
             super().__init__(folder)
@@ -502,8 +502,8 @@ class VaultWriter(Vault):
             instance=report.instance,
             findings=tuple(finding_to_json(finding) for finding in report.findings),
             unexamined=report.unexamined,
-            rules_version=self._rules_version,
-            dicomguard_version=_own_version(),
+            rules_version=self.rules_version,
+            dicomguard_version=VERSION,
         )
         text = json.dumps(record.to_json(), indent=2).encode("ascii") + b"\n"
         with _created(f"{record_id}.json", self._pending) as target:
@@ -827,10 +827,3 @@ def _iso_time(nanoseconds: int) -> str:
     except OverflowError:
         return ""
     return moment.isoformat(timespec="microseconds")
-
-
-def _own_version() -> str:
-    try:
-        return metadata.version("dicomguard")
-    except metadata.PackageNotFoundError:
-        return "unknown"  # run from a checkout that is not installed

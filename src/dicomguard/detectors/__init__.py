@@ -1,6 +1,17 @@
 """Layout → findings: what a byte pattern cannot say, one module a family."""
 
 from dicomguard.detectors.detector import Detector
+from dicomguard.detectors.filemeta import FileMetaDetector
+from dicomguard.detectors.preamble import PreambleDetector
+from dicomguard.detectors.private import PrivateDetector
+from dicomguard.detectors.structure import StructureDetector
+from dicomguard.detectors.unexplained import UnexplainedDetector
 
-DETECTORS: tuple[Detector, ...] = ()
+DETECTORS: tuple[Detector, ...] = (
+    PreambleDetector(),
+    FileMetaDetector(),
+    StructureDetector(),
+    PrivateDetector(),
+    UnexplainedDetector(),
+)
 """Every detector, in the order they run."""

@@ -10,13 +10,11 @@ from dicomguard.model import Finding, FindingKind
 
 
 class Detector(Protocol):
-    """One family of findings.
+    """One family of findings."""
 
-    Attributes:
-        kinds: Everything it can find: the single source for reports and documentation.
-    """
-
-    kinds: tuple[FindingKind, ...]
+    @property
+    def kinds(self) -> tuple[FindingKind, ...]:
+        """Everything it can find: the single source for reports and documentation."""
 
     def find(self, source: Source, found: Sequence[Finding]) -> Iterable[Finding]:
         """Look at a file, or at the data set inflated from it.

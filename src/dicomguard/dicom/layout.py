@@ -191,6 +191,7 @@ class Layout:
         transfer_syntax: UID from (0002,0010), empty where absent.
         implicit: VR encoding found in the data set.
         big_endian: Byte order found in the data set.
+        depth: Sequences within sequences, at most.
         elements: Every element, in file order, nested ones included.
         root: The first element of each tag outside sequences, file meta included.
         oddities: At most a thousand.
@@ -204,6 +205,7 @@ class Layout:
     transfer_syntax: str = ""
     implicit: bool = False
     big_endian: bool = False
+    depth: int = 0
     elements: list[Element] = field(default_factory=list)
     root: dict[int, Element] = field(default_factory=dict)
     oddities: list[Oddity] = field(default_factory=list)
@@ -246,23 +248,32 @@ class Layout:
         return Span(self._starts[index], end, *self._owners[index])
 
     def text(self, data: Data, tag: int) -> str:
-        """Value of a root element as ASCII text without its padding, bounded; empty if absent."""
+        """Text of a root element, as `text_of`; empty if it is absent."""
         element = self.root.get(tag)
-        if element is None or element.is_container:
-            return ""
-        raw = data[element.value : min(element.end, element.value + _VALUE_BYTES)]
-        return raw.decode("ascii", "replace").strip(" \0")
+        return text_of(data, element) if element else ""
 
     def number(self, data: Data, tag: int) -> int | None:
-        """Value of a root element as one whole number; None if it is absent or is none."""
+        """Number in a root element, as `number_of`; None if it is absent."""
         element = self.root.get(tag)
-        if element is None or element.is_container:
-            return None
-        size = element.end - element.value
-        if element.vr in TEXT_VRS:
-            text = self.text(data, tag)
-            return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None
-        if size not in (2, 4):
-            return None
-        order = "big" if element.big_endian else "little"
-        return int.from_bytes(data[element.value : element.end], order)  # type: ignore[arg-type]
+        return number_of(data, element) if element else None
+
+
+def text_of(data: Data, element: Element) -> str:
+    """Value as ASCII text without its padding, bounded; other bytes are replaced."""
+    if element.is_container:
+        return ""
+    raw = data[element.value : min(element.end, element.value + _VALUE_BYTES)]
+    return raw.decode("ascii", "replace").strip(" \0")
+
+
+def number_of(data: Data, element: Element) -> int | None:
+    """Value as one whole number, from text or from two or four bytes; None if it is none."""
+    if element.is_container:
+        return None
+    if element.vr in TEXT_VRS:
+        text = text_of(data, element)
+        return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None
+    if element.end - element.value not in (2, 4):
+        return None
+    raw = data[element.value : element.end]
+    return int.from_bytes(raw, "big" if element.big_endian else "little")

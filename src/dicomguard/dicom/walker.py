@@ -38,6 +38,7 @@ from dicomguard.dicom.vr import LONG_VRS, TEXT_VRS, VRS
 from dicomguard.model import Region
 
 IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
+EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
 EXPLICIT_BIG: Final = "1.2.840.10008.1.2.2"
 DEFLATED: Final = "1.2.840.10008.1.2.1.99"
 
@@ -362,6 +363,8 @@ class _Walker:
     def _open(self, frame: _Frame, element: Element, holds: _Holds, *, is_defined: bool) -> int:
         """Go into the items or fragments of an element."""
         element.is_container = True
+        if holds is _Holds.ITEMS:
+            self.layout.depth = max(self.layout.depth, frame.depth + 1)
         from_un = holds is _Holds.ITEMS and element.vr == "UN"
         self.frames.append(
             _Frame(

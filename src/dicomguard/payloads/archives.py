@@ -130,10 +130,8 @@ def _zip(data: Data, hit: int) -> _Zip | None:
         directory_end = record64
     if not entries:
         return None
-    for directory, shift in (
-        (directory_end - size, directory_end - size - offset),
-        (offset, 0),
-    ):
+    before_record = (directory_end - size, directory_end - size - offset)
+    for directory, shift in dict.fromkeys((before_record, (offset, 0))):
         if 0 <= directory < directory_end and shift >= 0:
             members = sorted(_members(data, directory, directory_end, entries))
             for member in members[:_LOCAL_HEADERS_TRIED]:

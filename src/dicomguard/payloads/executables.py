@@ -368,7 +368,7 @@ def macho(data: Data, hit: int, _low: int, _high: int) -> Payload | None:
     """A macOS executable, thin or universal; ``hit`` is at its magic.
 
     A thin one needs load commands that follow one another within ``sizeofcmds`` (the first 256 are
-    followed), a universal one at least one such slice.
+    followed), a universal one a slice that is a Mach-O for the processor it is said to be for.
     """
     thin = _thin(data, hit)
     if thin is not None:
@@ -381,37 +381,55 @@ def macho(data: Data, hit: int, _low: int, _high: int) -> Payload | None:
     return Payload(start=hit, end=min(end, len(data)), description=description, whole_file=hit == 0)
 
 
-def _thin(data: Data, start: int) -> tuple[int, str] | None:
-    """End (perhaps beyond the data) and description of a thin Mach-O."""
+@dataclass(frozen=True, slots=True)
+class _MachoHeader:
+    """The header of a thin Mach-O and the place of its load commands."""
+
+    layout: _MachoLayout
+    cpu: int
+    kind: int
+    commands: int
+    commands_at: int
+    commands_end: int
+
+
+def _macho_header(data: Data, start: int) -> _MachoHeader | None:
     layout = _MACHO_LAYOUTS.get(data[start : start + 4])
     fields = read_fields(layout.header, data, start) if layout else None
     if layout is None or fields is None:
         return None
-    cpu, kind, count, size = fields
-    place = start + layout.header.size
-    limit = place + size
+    cpu, kind, commands, size = fields
+    commands_at = start + layout.header.size
     if (
         cpu not in _MACHO_CPUS
         or not 1 <= kind <= _MACHO_LAST_TYPE
-        or not 1 <= count <= _COMMANDS_MAX
-        or limit > len(data)
+        or not 1 <= commands <= _COMMANDS_MAX
+        or not layout.command.size <= size <= len(data) - commands_at
     ):
         return None
-    end = limit
-    for _ in range(min(count, _COMMANDS_FOLLOWED)):
-        command = read_fields(layout.command, data, place)
-        if command is None or not 8 <= command[1] <= limit - place:
+    return _MachoHeader(layout, cpu, kind, commands, commands_at, commands_at + size)
+
+
+def _thin(data: Data, start: int) -> tuple[int, str] | None:
+    """End (perhaps beyond the data) and description of a thin Mach-O."""
+    header = _macho_header(data, start)
+    if header is None:
+        return None
+    place, end = header.commands_at, header.commands_end
+    for _ in range(min(header.commands, _COMMANDS_FOLLOWED)):
+        command = read_fields(header.layout.command, data, place)
+        if command is None or not 8 <= command[1] <= header.commands_end - place:
             return None
-        if command[0] == layout.segment_command:
-            segment = read_fields(layout.segment, data, place)
+        if command[0] == header.layout.segment_command:
+            segment = read_fields(header.layout.segment, data, place)
             if segment is not None:
                 end = max(end, start + sum(segment))
         place += command[1]
-    return end, f"Mach-O {_MACHO_TYPES.get(kind, 'image')}, {_MACHO_CPUS[cpu]}"
+    return end, f"Mach-O {_MACHO_TYPES.get(header.kind, 'image')}, {_MACHO_CPUS[header.cpu]}"
 
 
 def _universal(data: Data, start: int) -> tuple[int, str] | None:
-    """End and description of a universal Mach-O with at least one sound slice."""
+    """End and description of a universal Mach-O with a slice for the processor it names."""
     layout = _FAT_SLICES.get(data[start : start + 4])
     header = read_fields(_FAT_HEADER, data, start)
     if layout is None or header is None or not 1 <= header[0] <= _SLICES_MAX:
@@ -423,7 +441,8 @@ def _universal(data: Data, start: int) -> tuple[int, str] | None:
         if fields is None:
             return None
         cpu, offset, size = fields
-        if cpu in _MACHO_CPUS and _thin(data, start + offset) is not None:
+        thin = _macho_header(data, start + offset)
+        if thin is not None and thin.cpu == cpu:
             cpus.append(_MACHO_CPUS[cpu])
             end = max(end, start + offset + size)
     if not cpus:
@@ -524,8 +543,8 @@ def _attributes_end(data: Data, place: int, budget: int) -> tuple[int, int] | No
 
 # --- Windows shortcut: [MS-SHLLINK] section 2 -----------------------------------------------------
 
-# LinkFlags, FileAttributes; times, size, icon, window, key; the three reserved fields.
-_LNK_HEADER = struct.Struct("<20x2I38xH2I")
+# HeaderSize; LinkFlags; attributes, times, size, icon, window, key; the three reserved fields.
+_LNK_HEADER = struct.Struct("<I16xI42xH2I")
 _LNK_FLAGS_DEFINED = (1 << 27) - 1
 _LNK_ID_LIST, _LNK_INFO, _LNK_UNICODE = 0x01, 0x02, 0x80
 _LNK_STRINGS = (0x04, 0x08, 0x10, 0x20, 0x40)
@@ -541,9 +560,11 @@ def lnk(data: Data, hit: int, _low: int, _high: int) -> Payload | None:
     flags promise are followed to the end.
     """
     fields = read_fields(_LNK_HEADER, data, hit)
-    if fields is None or fields[0] & ~_LNK_FLAGS_DEFINED:
+    if fields is None:
         return None
-    flags, _, *reserved = fields
+    header_size, flags, *reserved = fields
+    if header_size != _LNK_HEADER.size or flags & ~_LNK_FLAGS_DEFINED:
+        return None
     arguments = " with command-line arguments" if flags & _LNK_ARGUMENTS else ""
     return Payload(
         start=hit,

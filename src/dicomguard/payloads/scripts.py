@@ -195,8 +195,8 @@ def shell(data: Data, hit: int, low: int, high: int) -> Payload | None:
 _INTERPRETER_LINE = re.compile(rb"#![ \t]*(/[!-~]+)(?:[ \t][\t -~]*)?(?:\r?\n|\0|\Z)")
 _INTERPRETER_LINE_MAX = 256
 _INTERPRETERS = re.compile(
-    rb"(?:env|a?sh|ba?sh|da?sh|[ckz]sh|mksh|fish|busybox|perl|python|pypy|ruby|php|node|lua|tclsh"
-    rb"|[gmn]?awk|g?sed|make|osascript|pwsh|expect|java)[\d.]*\Z"
+    rb"(env|a?sh|ba?sh|da?sh|[ckz]sh|mksh|fish|busybox|perl|python|pypy|ruby|php|node|lua|tclsh"
+    rb"|[gmn]?awk|g?sed|make|osascript|pwsh|expect|java)(?:[-\d.][!-~]*)?\Z"
 )
 
 
@@ -212,13 +212,12 @@ def shebang(data: Data, hit: int, low: int, high: int) -> Payload | None:
     line = _INTERPRETER_LINE.match(data, hit, min(hit + _INTERPRETER_LINE_MAX, high))
     if line is None:
         return None
-    interpreter = line[1].rpartition(b"/")[2]
-    known = _INTERPRETERS.match(interpreter) is not None
+    known = _INTERPRETERS.match(line[1].rpartition(b"/")[2])
     _, end = _text_around(data, hit, line.end(), low, high, width=1)
     return Payload(
         start=hit,
         end=end,
-        description=f"script for {interpreter.decode('ascii') if known else 'an interpreter'}",
-        confirmed=known,
+        description=f"script for {known[1].decode('ascii') if known else 'an interpreter'}",
+        confirmed=known is not None,
         whole_file=hit == 0,
     )

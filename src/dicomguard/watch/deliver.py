@@ -43,9 +43,10 @@ class Delivery:
     """
 
     def __init__(self, folder: str, source: str) -> None:
+        self.folder = folder
         try:
             with suppress(FileExistsError):
-                os.mkdir(folder)  # noqa: PTH102 - a path with any bytes in it
+                os.mkdir(folder)
             self._root = os.open(folder, _FOLDER)
         except OSError as error:
             raise DicomguardError(

@@ -56,9 +56,7 @@ class FolderEvents:
         logging.getLogger("watchdog").addHandler(self._complaints)
         self._observer = Observer()
         try:
-            self._observer.schedule(
-                _Paths(on_path), root, recursive=True, event_filter=_KINDS
-            )
+            self._observer.schedule(_Paths(on_path), root, recursive=True, event_filter=_KINDS)
             self._observer.start()
         except BaseException:
             logging.getLogger("watchdog").removeHandler(self._complaints)

@@ -17,8 +17,10 @@ from dicomguard.reports.escape import printable
 
 _VERSION = 1
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS scope (text TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS outcome (
+DROP TABLE IF EXISTS scope;
+DROP TABLE IF EXISTS outcome;
+CREATE TABLE scope (text TEXT NOT NULL);
+CREATE TABLE outcome (
     folder BLOB NOT NULL,
     name BLOB NOT NULL,
     identity TEXT NOT NULL,
@@ -153,9 +155,8 @@ def _opened(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version not in (0, _VERSION):
-            raise sqlite3.DatabaseError(f"version {version}")
-        database.executescript(_SCHEMA)
+        if version != _VERSION:
+            database.executescript(_SCHEMA)
         database.execute(f"PRAGMA user_version = {_VERSION}")
         database.execute("DELETE FROM outcome WHERE 0")  # takes the lock now
         database.commit()

@@ -1,0 +1,279 @@
+"""File Meta Information (group 0002, PS3.10 section 7.1): the part scanners skip."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from dicomguard.dicom import dictionary
+from dicomguard.dicom.layout import Element
+from dicomguard.dicom.source import Source
+from dicomguard.dicom.walker import DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE, TRANSFER_SYNTAX
+from dicomguard.model import Category, Confidence, Finding, FindingKind, Region, Severity
+
+NOT_DICOM = FindingKind(
+    id="NOT-DICOM",
+    title="Not a DICOM file",
+    category=Category.CONFORMANCE,
+    severity=Severity.LOW,
+    confidence=Confidence.CONFIRMED,
+    why="No DICOM structure was recognised; the rules looked at every byte all the same.",
+    reference="PS3.10 section 7",
+)
+NO_DICM = FindingKind(
+    id="META-NO-DICM",
+    title="Data set without preamble and prefix",
+    category=Category.CONFORMANCE,
+    severity=Severity.LOW,
+    confidence=Confidence.CONFIRMED,
+    why="Old archives keep bare data sets; it is not the DICOM file format.",
+    reference="PS3.10 section 7.1",
+)
+COINCIDENCE = FindingKind(
+    id="META-DICM-COINCIDENCE",
+    title="DICM stands inside a value",
+    category=Category.INVENTORY,
+    severity=Severity.INFO,
+    confidence=Confidence.CONFIRMED,
+    why="Readers that look only for the prefix start at the wrong place.",
+    reference="PS3.10 section 7.1",
+)
+GROUP_LENGTH = FindingKind(
+    id="META-GL-MISMATCH",
+    title="File meta group length is wrong",
+    category=Category.EXPLOIT,
+    severity=Severity.MEDIUM,
+    confidence=Confidence.CONFIRMED,
+    why="A reader that jumps by this length sees another data set than one that walks.",
+    reference="CWE-436",
+)
+DUPLICATE = FindingKind(
+    id="META-DUP",
+    title="File meta element twice",
+    category=Category.EXPLOIT,
+    severity=Severity.HIGH,
+    confidence=Confidence.CONFIRMED,
+    why="A second file meta element frees memory twice in unpatched readers.",
+    reference="CVE-2024-24793",
+    attack="T1203",
+)
+BAD_VR = FindingKind(
+    id="META-BADVR",
+    title="File meta element with a wrong value representation",
+    category=Category.EXPLOIT,
+    severity=Severity.HIGH,
+    confidence=Confidence.CONFIRMED,
+    why="Unpatched readers allocate or read by a length they take from the wrong field.",
+    reference="CVE-2026-3650, CVE-2026-5437",
+    attack="T1203",
+)
+NO_SYNTAX = FindingKind(
+    id="META-TS-MISSING",
+    title="No transfer syntax",
+    category=Category.EXPLOIT,
+    severity=Severity.MEDIUM,
+    confidence=Confidence.CONFIRMED,
+    why="Readers guess, each in its own way, or crash.",
+    reference="CVE-2024-23912",
+)
+UNKNOWN_SYNTAX = FindingKind(
+    id="META-TS-UNKNOWN",
+    title="Transfer syntax that DICOM does not know",
+    category=Category.CONFORMANCE,
+    severity=Severity.MEDIUM,
+    confidence=Confidence.CONFIRMED,
+    why="Readers guess how the data set is encoded.",
+    reference="PS3.6 annex A",
+)
+FALSE_SYNTAX = FindingKind(
+    id="META-TS-LIE",
+    title="Data set is not encoded as its transfer syntax says",
+    category=Category.EXPLOIT,
+    severity=Severity.HIGH,
+    confidence=Confidence.CONFIRMED,
+    why="Some readers believe the file meta, others the data: they see different files.",
+    reference="CWE-436",
+)
+PRIVATE = FindingKind(
+    id="META-PRIVATE",
+    title="Private or unknown information in file meta",
+    category=Category.EXPLOIT,
+    severity=Severity.MEDIUM,
+    confidence=Confidence.STRONG,
+    why=(
+        "Every reader accepts it and hardly any file has it; scanners that begin at the data set"
+        " never see it. Ask the source what it is for."
+    ),
+    reference="PS3.10 section 7.1",
+    attack="T1027.009",
+)
+CLASS_MISMATCH = FindingKind(
+    id="META-UID-MISMATCH",
+    title="File meta names another object than the data set",
+    category=Category.EXPLOIT,
+    severity=Severity.MEDIUM,
+    confidence=Confidence.CONFIRMED,
+    why="An archive that files by one and a viewer that reads by the other disagree.",
+    reference="PS3.10 section 7.1",
+)
+INJECTION = FindingKind(
+    id="META-AE-INJECT",
+    title="Command or address text in file meta",
+    category=Category.EXPLOIT,
+    severity=Severity.MEDIUM,
+    confidence=Confidence.STRONG,
+    why="AE titles and presentation addresses are copied into logs, file names and requests.",
+    reference="CWE-78, CWE-918",
+)
+MISPLACED = FindingKind(
+    id="META-IN-DATASET",
+    title="File meta or command element in the data set",
+    category=Category.EXPLOIT,
+    severity=Severity.MEDIUM,
+    confidence=Confidence.CONFIRMED,
+    why="Readers that look again take the transfer syntax from here.",
+    reference="PS3.10 section 7.1, PS3.7 section 6.3",
+)
+
+_KNOWN = frozenset(
+    (
+        *(0x0000, 0x0001, 0x0002, 0x0003, 0x0010, 0x0012, 0x0013, 0x0016, 0x0017, 0x0018),
+        *(0x0026, 0x0027, 0x0028),
+        *range(0x0031, 0x0039),
+        *(0x0100, 0x0102),
+    )
+)
+_PRIVATE_INFORMATION = 0x00020102
+_LARGE = 1024
+_TITLES_AND_ADDRESSES = (
+    *(0x00020016, 0x00020017, 0x00020018),
+    *(0x00020026, 0x00020027, 0x00020028),
+)
+_INJECTED = re.compile(
+    rb"[;&|`<>]|\$\(|\.\./|\.\.\\|(?i:javascript:|vbscript:|data:|file:|ldap:|jndi:|cmd\.exe)"
+)
+
+
+class FileMetaDetector:
+    """Whether the file meta is what it must be, and whether the data set keeps to it."""
+
+    kinds = (
+        *(NOT_DICOM, NO_DICM, COINCIDENCE, GROUP_LENGTH, DUPLICATE, BAD_VR, NO_SYNTAX),
+        *(UNKNOWN_SYNTAX, FALSE_SYNTAX, PRIVATE, CLASS_MISMATCH, INJECTION, MISPLACED),
+    )
+
+    def find(self, source: Source, found: Sequence[Finding]) -> Iterator[Finding]:  # noqa: ARG002
+        """Look at the file meta, and at the data set for what belongs there."""
+        yield from _misplaced(source)
+        if not source.is_file:
+            return
+        layout = source.layout
+        if not layout.is_dicom:
+            size = layout.size
+            yield source.finding(NOT_DICOM, 0, size, region=Region.GAP)
+            return
+        if not layout.has_preamble:
+            coincident = source.data[128:132] == b"DICM"
+            yield source.finding(COINCIDENCE if coincident else NO_DICM, 0, min(132, layout.size))
+        meta = [element for element in layout.elements if element.region is Region.META]
+        if meta:
+            yield from _elements(source, meta)
+            yield from _group_length(source, meta)
+            yield from _identity(source)
+        if meta or layout.has_preamble:
+            yield from _transfer_syntax(source, meta)
+
+
+def _misplaced(source: Source) -> Iterator[Finding]:
+    for element in source.layout.elements:
+        if element.group in (0x0000, 0x0002) and element.region is not Region.META:
+            yield source.finding(MISPLACED, element.start, element.end)
+            return
+
+
+def _elements(source: Source, meta: list[Element]) -> Iterator[Finding]:
+    seen: set[int] = set()
+    all_implicit = all(element.implicit for element in meta)
+    for element in meta:
+        if element.tag in seen:
+            yield source.finding(DUPLICATE, element.start, element.end)
+        seen.add(element.tag)
+        length = element.end - element.value
+        if (element.implicit and not all_implicit) or element.vr not in _allowed_vrs(element):
+            detail = "no VR" if element.implicit else f"VR {element.vr}"
+            yield source.finding(BAD_VR, element.start, element.end, detail=detail)
+        if element.element not in _KNOWN or element.tag == _PRIVATE_INFORMATION:
+            kind = PRIVATE
+            if length <= _LARGE and element.element in _KNOWN:
+                kind = replace(kind, category=Category.INVENTORY, severity=Severity.INFO)
+            yield source.finding(
+                kind, element.start, element.end, detail=f"{length} bytes", owner=element
+            )
+        if element.tag in _TITLES_AND_ADDRESSES and _INJECTED.search(
+            source.data[element.value : min(element.end, element.value + _LARGE)]
+        ):
+            yield source.finding(INJECTION, element.value, element.end)
+    if all_implicit:
+        kind = replace(BAD_VR, category=Category.CONFORMANCE, severity=Severity.LOW)
+        yield source.finding(
+            kind, meta[0].start, meta[-1].end, detail="implicit VR throughout", owner=meta[0]
+        )
+
+
+def _allowed_vrs(element: Element) -> tuple[str, ...]:
+    known = dictionary.public_vr(element.tag)
+    return (known, "UN") if known else (element.vr,)
+
+
+def _group_length(source: Source, meta: list[Element]) -> Iterator[Finding]:
+    declared = source.layout.number(source.data, 0x00020000)
+    if declared is None or meta[0].tag != 0x00020000:
+        return
+    actual = meta[-1].end - meta[0].end
+    if declared != actual:
+        detail = f"says {declared} bytes, holds {actual}"
+        yield source.finding(GROUP_LENGTH, meta[0].start, meta[0].end, detail=detail)
+
+
+def _identity(source: Source) -> Iterator[Finding]:
+    inflated = source.layout.inflated
+    data = inflated.data if inflated else source.data
+    dataset = inflated.layout if inflated else source.layout
+    pairs = (
+        (0x00020002, 0x00080016, "SOP Class UID", CLASS_MISMATCH),
+        (
+            *(0x00020003, 0x00080018, "SOP Instance UID"),
+            replace(CLASS_MISMATCH, category=Category.INVENTORY, severity=Severity.INFO),
+        ),
+    )
+    for in_meta, in_dataset, name, kind in pairs:
+        one, other = source.layout.text(source.data, in_meta), dataset.text(data, in_dataset)
+        if one and other and one != other:
+            element = source.layout.root[in_meta]
+            yield source.finding(kind, element.value, element.end, detail=f"{name} differs")
+
+
+def _transfer_syntax(source: Source, meta: list[Element]) -> Iterator[Finding]:
+    layout, syntax = source.layout, source.layout.transfer_syntax
+    if not syntax:
+        start = meta[-1].end if meta else 0
+        yield source.finding(NO_SYNTAX, max(0, start - 1), start)
+        return
+    element = layout.root[TRANSFER_SYNTAX]
+    if not dictionary.is_transfer_syntax(syntax):
+        yield source.finding(UNKNOWN_SYNTAX, element.value, element.end)
+        return
+    if not (layout.inflated or any(each.region is not Region.META for each in layout.elements)):
+        return  # there is no data set to compare with
+    says = _encoding(syntax == IMPLICIT_LITTLE, syntax == EXPLICIT_BIG, syntax == DEFLATED)
+    shows = _encoding(layout.implicit, layout.big_endian, layout.inflated is not None)
+    if says != shows:
+        detail = f"says {says}, is {shows}"
+        yield source.finding(FALSE_SYNTAX, element.value, element.end, detail=detail)
+
+
+def _encoding(implicit: bool, big_endian: bool, deflated: bool) -> str:
+    if deflated:
+        return "deflated"
+    return f"{'implicit' if implicit else 'explicit'} VR {'big' if big_endian else 'little'} endian"

@@ -1,0 +1,213 @@
+"""Bytes that no structure explains: tail, padding, gaps, and what values hold beyond their end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from dicomguard.detectors.entropy import entropy
+from dicomguard.detectors.tiff import is_tiff
+from dicomguard.dicom.layout import Element, Item, Span, number_of
+from dicomguard.dicom.source import Source
+from dicomguard.dicom.vr import TEXT_VRS
+from dicomguard.dicom.walker import (
+    DEFLATED,
+    ENCAPSULATED_DOCUMENT,
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    PIXEL_DATA,
+)
+from dicomguard.model import Category, Confidence, Finding, FindingKind, Region, Severity
+from dicomguard.payloads import naming
+
+TAIL = FindingKind(
+    id="TAIL-DATA",
+    title="Bytes after the end of the data set",
+    category=Category.EXPLOIT,
+    severity=Severity.MEDIUM,
+    confidence=Confidence.STRONG,
+    why="Viewers ignore them, unpackers and programs do not. Find out what appended them.",
+    reference="PS3.10 section 7",
+    attack="T1027.009",
+)
+PADDING = FindingKind(
+    id="TAIL-PADDING",
+    title="Data in the trailing padding",
+    category=Category.EXPLOIT,
+    severity=Severity.MEDIUM,
+    confidence=Confidence.STRONG,
+    why="Its content has no meaning in DICOM; honest files fill it with zeros or a TIFF directory.",
+    reference="PS3.10 section 7.2",
+    attack="T1027.009",
+)
+GAP = FindingKind(
+    id="GAP-DATA",
+    title="Bytes that cannot be read as elements",
+    category=Category.EXPLOIT,
+    severity=Severity.MEDIUM,
+    confidence=Confidence.STRONG,
+    why="The structure breaks off here: damage in transfer, or data that was put between.",
+    attack="T1027.009",
+)
+DEFLATE_GAP = FindingKind(
+    id="GAP-DEFLATE",
+    title="Bytes after the end of the deflated data set",
+    category=Category.EXPLOIT,
+    severity=Severity.HIGH,
+    confidence=Confidence.CONFIRMED,
+    why="Every reader ignores them silently, so nobody but their author sees them.",
+    reference="PS3.5 section A.5",
+    attack="T1027.009",
+)
+SLACK = FindingKind(
+    id="GAP-VALUE-SLACK",
+    title="Data in a value beyond its own end",
+    category=Category.EXPLOIT,
+    severity=Severity.MEDIUM,
+    confidence=Confidence.STRONG,
+    why="Viewers stop before it. Pieces of programs are hidden in such places.",
+    attack="T1027.009",
+)
+PIXEL_SLACK = FindingKind(
+    id="PIX-LONGER",
+    title="Pixel data longer than the image",
+    category=Category.EXPLOIT,
+    severity=Severity.MEDIUM,
+    confidence=Confidence.STRONG,
+    why="What is beyond the last row is shown by no viewer, or by some as an extra frame.",
+    reference="PS3.3 section C.7.6.3",
+    attack="T1027.009",
+)
+
+_DENSE_BITS = 6.5
+_DENSE_BYTES = 4096
+_LARGE_PADDING = 64 << 10
+_SLACK_TEXT_BYTES = 16
+_DOCUMENT_LENGTH = 0x00420015
+_ROWS, _COLUMNS, _SAMPLES, _BITS, _FRAMES = (
+    *(0x00280010, 0x00280011, 0x00280002, 0x00280100, 0x00280008),
+)
+_PHOTOMETRIC = 0x00280004
+_NATIVE = ("", IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED)
+"""Transfer syntaxes whose pixel data is as long as the image."""
+
+
+class UnexplainedDetector:
+    """Tail, padding, gaps and slack."""
+
+    kinds = (TAIL, PADDING, GAP, DEFLATE_GAP, SLACK, PIXEL_SLACK)
+
+    def find(self, source: Source, found: Sequence[Finding]) -> Iterator[Finding]:  # noqa: ARG002
+        """Look at what the layout could not give to any structure, and at the ends of values."""
+        if not source.layout.is_dicom:
+            return
+        has_tiff = source.file.has_preamble and source.is_file and is_tiff(source.data[:4])
+        for span in source.values():
+            if span.region is Region.TAIL:
+                yield _graded(source, TAIL, span)
+            elif span.region is Region.GAP:
+                deflated = source.layout.inflated is not None
+                yield _graded(source, DEFLATE_GAP if deflated else GAP, span)
+            elif span.region is Region.PADDING and not has_tiff:
+                yield from _padding(source, span)
+        yield from _value_slack(source)
+
+
+def _graded(source: Source, kind: FindingKind, span: Span) -> Finding:
+    """Low if the bytes are all zero."""
+    raw = source.data[span.start : span.end]
+    if not raw.strip(b"\0"):
+        kind = replace(kind, category=Category.CONFORMANCE, severity=Severity.LOW)
+        return source.finding(kind, span.start, span.end, detail="all zero")
+    return source.finding(kind, span.start, span.end, detail=naming.name(raw))
+
+
+def _padding(source: Source, span: Span) -> Iterator[Finding]:
+    raw = source.data[span.start : span.end]
+    if not raw.strip(b"\0"):
+        return
+    kind = PADDING
+    dense = len(raw) > _DENSE_BYTES and entropy(raw) > _DENSE_BITS
+    if not dense and len(raw) <= _LARGE_PADDING:
+        kind = replace(kind, category=Category.CONFORMANCE, severity=Severity.LOW)
+    yield source.finding(kind, span.start, span.end, detail=naming.name(raw))
+
+
+def _value_slack(source: Source) -> Iterator[Finding]:
+    levels: dict[Item | None, dict[int, Element]] = {}
+    for element in source.layout.elements:
+        if element.is_container and element.tag != PIXEL_DATA:
+            continue
+        levels.setdefault(element.parent, {}).setdefault(element.tag, element)
+        if element.vr in TEXT_VRS and element.region is not Region.META:
+            yield from _text_slack(source, element)
+    for level in levels.values():
+        yield from _document_slack(source, level)
+        yield from _overlay_slack(source, level)
+        yield from _pixel_slack(source, level)
+
+
+def _slack(
+    source: Source, kind: FindingKind, element: Element, start: int, detail: str
+) -> Iterator[Finding]:
+    """A finding of ``[start, element.end)`` unless that is one byte of padding or all zero."""
+    raw = source.data[start : element.end]
+    if len(raw) > 1 and raw.strip(b"\0 "):
+        yield source.finding(
+            kind, start, element.end, detail=detail, region=Region.GAP, owner=element
+        )
+
+
+def _text_slack(source: Source, element: Element) -> Iterator[Finding]:
+    found = source.data.find(b"\0", element.value, element.end)
+    if found >= 0 and len(source.data[found : element.end].strip(b"\0 ")) >= _SLACK_TEXT_BYTES:
+        yield from _slack(source, SLACK, element, found, "after the NUL that ends the text")
+
+
+def _document_slack(source: Source, level: dict[int, Element]) -> Iterator[Finding]:
+    document, length = level.get(ENCAPSULATED_DOCUMENT), _number(source, level, _DOCUMENT_LENGTH)
+    if document is not None and length is not None and document.value + length < document.end:
+        detail = f"the document ends after {length} bytes"
+        yield from _slack(source, SLACK, document, document.value + length, detail)
+
+
+def _overlay_slack(source: Source, level: dict[int, Element]) -> Iterator[Finding]:
+    for group in range(0x6000, 0x6020, 2):
+        overlay = level.get(group << 16 | 0x3000)
+        rows = _number(source, level, group << 16 | 0x0010)
+        columns = _number(source, level, group << 16 | 0x0011)
+        if overlay is not None and rows and columns:
+            frames = _number(source, level, group << 16 | 0x0015) or 1
+            expected = (rows * columns * frames + 7) // 8
+            if expected < overlay.end - overlay.value:
+                detail = f"the overlay ends after {expected} bytes"
+                yield from _slack(source, SLACK, overlay, overlay.value + expected, detail)
+
+
+def _pixel_slack(source: Source, level: dict[int, Element]) -> Iterator[Finding]:
+    pixels = level.get(PIXEL_DATA)
+    if pixels is None or pixels.is_container or source.file.transfer_syntax not in _NATIVE:
+        return
+    numbers = [_number(source, level, tag) for tag in (_ROWS, _COLUMNS, _BITS)]
+    if not all(numbers):
+        return
+    rows, columns, bits = (number or 0 for number in numbers)
+    samples = _number(source, level, _SAMPLES) or 1
+    frame_bits = rows * columns * samples * bits
+    photometric = level.get(_PHOTOMETRIC)
+    if photometric is not None and b"_422" in source.data[photometric.value : photometric.end][:16]:
+        frame_bits = frame_bits * 2 // 3
+    expected = (frame_bits * (_number(source, level, _FRAMES) or 1) + 7) // 8
+    surplus = pixels.end - pixels.value - expected
+    if expected and surplus > 1:
+        kind = PIXEL_SLACK
+        if surplus * 8 >= frame_bits:
+            kind = replace(kind, severity=Severity.HIGH)
+        detail = f"the image ends after {expected} bytes"
+        yield from _slack(source, kind, pixels, pixels.value + expected, detail)
+
+
+def _number(source: Source, level: dict[int, Element], tag: int) -> int | None:
+    element = level.get(tag)
+    return number_of(source.data, element) if element else None
