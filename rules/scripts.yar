@@ -136,7 +136,7 @@ rule html_script
         confidence = "strong"
         validator  = "html"
         where      = "nonpixel"
-        polyglot   = "POLY-SCRIPT-NOSHEBANG"
+        polyglot   = "POLY-HTML"
         attack     = "T1059.007"
         reference  = "PS3.10 section 7.5"
         why        = "A DICOM object has no use for HTML with script. A browser or a viewer that shows the text as a page runs it, and mshta.exe runs it with the rights of the user. Isolate the file and find out which system it came from."

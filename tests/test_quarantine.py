@@ -466,7 +466,7 @@ def test_records_are_found_by_a_unique_beginning_of_their_id(ingest, vault_path)
     with writer(vault_path) as vault:
         first, second = store(vault, put(ingest / "a")), store(vault, put(ingest / "b"))
         assert vault.record(first.id[:-1]) == first
-        common = os.path.commonprefix([first.id, second.id])
+        common = first.id[:4]  # the year
         with pytest.raises(VaultError, match="2 records begin"):
             vault.record(common)
         for wrong in ("", "nothing", "../records/" + first.id):

@@ -174,8 +174,9 @@ class FileMetaDetector:
             yield source.finding(NOT_DICOM, 0, size, region=Region.GAP)
             return
         if not layout.has_preamble:
-            coincident = source.data[128:132] == b"DICM"
-            yield source.finding(COINCIDENCE if coincident else NO_DICM, 0, min(132, layout.size))
+            kind = COINCIDENCE if source.data[128:132] == b"DICM" else NO_DICM
+            region = layout.span_at(0).region
+            yield source.finding(kind, 0, min(132, layout.size), region=region)
         meta = [element for element in layout.elements if element.region is Region.META]
         if meta:
             yield from _elements(source, meta)
@@ -257,8 +258,10 @@ def _identity(source: Source) -> Iterator[Finding]:
 def _transfer_syntax(source: Source, meta: list[Element]) -> Iterator[Finding]:
     layout, syntax = source.layout, source.layout.transfer_syntax
     if not syntax:
-        start = meta[-1].end if meta else 0
-        yield source.finding(NO_SYNTAX, max(0, start - 1), start)
+        if meta:
+            yield source.finding(NO_SYNTAX, meta[0].start, meta[-1].end, region=Region.META)
+        else:
+            yield source.finding(NO_SYNTAX, 128, 132)
         return
     element = layout.root[TRANSFER_SYNTAX]
     if not dictionary.is_transfer_syntax(syntax):

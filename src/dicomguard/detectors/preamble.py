@@ -156,11 +156,11 @@ _HARMLESS = "Harmless by itself: an image viewer shows another picture than a DI
 
 _HEADS = (
     _head(
-        _kind("POLY-HTML", "web page or web application", _HIGH),
+        _kind("POLY-HTML", "web page, web archive or web application", _HIGH),
         rb"(?i)[\s\0\xef\xbb\xbf]*<(!doctype|html|head|body|script|svg|iframe|object|hta:application"
-        rb"|meta|img|job|package|scriptlet)\b|[^\0]{0,80}<(script|hta:application)\b",
+        rb"|meta|img|job|package|scriptlet)\b|[^\0]{0,80}<(script|hta:application)\b"
+        rb"|(?i:mime-version|content-type|from):[ \t]",
     ),
-    _head(_kind("POLY-MHT", "web archive", _HIGH), rb"(?i)(mime-version|content-type|from):[ \t]"),
     _head(_kind("POLY-RTF", "RTF document", _HIGH), rb".{0,32}\{\\rt"),
     _head(_kind("POLY-CHM", "Windows help file", _HIGH), rb"ITSF[\x02-\x04]\0\0\0"),
     _head(_kind("POLY-DEX", "Android program", _HIGH, _PROGRAM), rb"dex\n0\d\d\0"),
@@ -173,7 +173,7 @@ _HEADS = (
     ),
     _head(_kind("POLY-VHD", "virtual disk", _HIGH), rb"conectix|vhdxfile"),
     _head(_kind("POLY-SWF", "Flash program", _MEDIUM), rb"[FCZ]WS", _is_swf),
-    _head(_kind("POLY-PS", "PostScript program", _HIGH), rb"%!PS|\xc5\xd0\xd3\xc6"),
+    _head(_kind("POLY-IMG", "PostScript program", _HIGH, _PROGRAM), rb"%!PS|\xc5\xd0\xd3\xc6"),
     _head(_kind("POLY-GZ", "gzip archive", _MEDIUM), rb"\x1f\x8b\x08[\0-\x1f]"),
     _head(_kind("POLY-BZ2", "bzip2 archive", _MEDIUM), rb"BZh[1-9]1AY&SY"),
     _head(_kind("POLY-XZ", "xz archive", _MEDIUM), rb"\xfd7zXZ\0"),
@@ -222,12 +222,14 @@ _COMMANDS = re.compile(
     rb"""(?ix) ^\s* (?:
       @?echo\s | rem\s | :: | @?set\s | start\s | goto\s | @if\s | @?for\s | cmd\b | powershell
       | %comspec% | <\# | iex\b | '\s* | /\* | // | "{3} | <\?(?:php|=) | =(?:pod|begin)\b | --\[\[
-      | (?:sh|bash|exec|eval|curl|wget|nc|rm|cp|chmod|mkdir|export|cat|printf|test|true|exit)\s
-      | (?:import|from)\s+\w+ | [A-Za-z_]\w*=\S* ; | : \s* ; | : \s* <<
+      | (?:sh|bash|exec|eval|curl|wget|nc|rm|cp|chmod|mkdir|export|exit)\s
+      | import\s+\w+ | [A-Za-z_]\w*=\S* ; | : \s* ; | : \s* <<
     )""",
 )
 _ISO_OFFSETS = (0x8001, 0x8801, 0x9001)
 _TEXT_BYTES = 12
+_COMMENTS = {b"/*": b"*/", b"<#": b"#>"}
+"""Openers that hide the binary rest of a file from an interpreter, with what ends them."""
 
 
 class PreambleDetector:
@@ -276,8 +278,12 @@ def _foreign(data: Data, preamble: bytes) -> FindingKind | None:
         if head.pattern.match(preamble) and head.confirm(data):
             return head.kind
     text = _leading_text(preamble)
-    if text and _COMMANDS.match(text) and re.search(rb"[\r\n;&]", text):
-        return SCRIPT
+    if re.search(rb"[\r\n;&]", text):
+        closer = _COMMENTS.get(text[:2])
+        if closer and data.find(closer, len(text)) >= 0:
+            return SCRIPT
+        if len(text) >= _TEXT_BYTES and _COMMANDS.match(text):
+            return SCRIPT
     return DOS if _is_com(data, preamble) else None
 
 
@@ -305,25 +311,25 @@ def _dos(data: Data) -> FindingKind:
 
 
 def _is_com(data: Data, preamble: bytes) -> bool:
-    """A .COM program has no magic: a jump into the file, and code rather than counters."""
-    if preamble[0] not in (0xE8, 0xE9, 0xEB) or len(preamble.replace(b"\0", b"")) < 16:
-        return False
+    """A .COM program has no magic: a jump, and code where it leads rather than an empty field."""
     if preamble[0] == 0xEB:
-        return 2 + preamble[1] < min(len(data), 0x82)
-    return 3 + int(unpack_from("<H", data, 1)[0]) < len(data)
+        target = 2 + preamble[1]
+    elif preamble[0] in (0xE8, 0xE9):
+        target = 3 + int(unpack_from("<H", data, 1)[0])
+    else:
+        return False
+    return any(data[target : target + 2])
 
 
 def _leading_text(preamble: bytes) -> bytes:
     """What stands before the first NUL if it is text, else nothing."""
     text = preamble.split(b"\0", 1)[0]
-    if len(text) < _TEXT_BYTES:
-        return b""
     readable = sum(0x20 <= byte < 0x7F or byte in b"\t\r\n" for byte in text)
     return text if readable >= 0.95 * len(text) else b""
 
 
 def _ordinary(preamble: bytes) -> FindingKind:
-    if _leading_text(preamble):
+    if len(_leading_text(preamble)) >= _TEXT_BYTES:
         return TEXT
     filled = len(preamble) - preamble.count(0)
     return SCRAMBLED if filled > 64 and entropy(preamble) > 4.5 else NONZERO

@@ -256,7 +256,8 @@ class _Walker:
             check = pack("<II", zlib.crc32(inflated), len(inflated) & 0xFFFFFFFF)
             if self.data[end : end + 8] == check:
                 end += 8
-            if end == self.size - 1 and self.data[end] == 0:  # makes the file's length even
+            odd_length = (end - start) % 2 == 1 or end == self.size - 1
+            if odd_length and self.data[end : end + 1] == b"\0":
                 end += 1
         else:
             self._limit(str(error))

@@ -1,0 +1,1002 @@
+"""The daemon, with real events, real signals and real files."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from importlib import resources
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+
+from dicomguard.dicom.budgets import Budgets
+from dicomguard.errors import DicomguardError
+from dicomguard.model import FileIdentity, Verdict
+from dicomguard.quarantine import ChangedError, ScannedFile, Vault, VaultWriter, identity_of
+from dicomguard.scan import ScanSettings
+from dicomguard.watch import service as service_module
+from dicomguard.watch.deliver import Delivery, OccupiedError
+from dicomguard.watch.events import FolderEvents, most_folders
+from dicomguard.watch.folders import Folders
+from dicomguard.watch.journal import Journal, Known, Outcome
+from dicomguard.watch.service import WatchOptions, WatchService
+from dicomguard.watch.settle import Settling, kept_from_writers
+from dicomguard.workers import ScanPool
+
+CLEAN = Path(get_testdata_file("CT_small.dcm")).read_bytes()
+EXECUTABLE = resources.files("distlib").joinpath("t64.exe").read_bytes()
+SECONDS = 60
+"""Far longer than anything here takes; what waits for this has failed."""
+
+
+def carrier(number, folder):
+    """A DICOM file that hides a program in a private element; each number is another file."""
+    path = folder / f"carrier{number}"
+    dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+    block = dataset.private_block(0x0099, "DICOMGUARD TEST", create=True)
+    block.add_new(0x01, "IS", str(number))
+    block.add_new(0x10, "OB", EXECUTABLE)
+    dataset.save_as(path)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory):
+    """One bad file that is DICOM."""
+    return carrier(0, tmp_path_factory.mktemp("bad"))
+
+
+@pytest.fixture
+def ingest(tmp_path):
+    folder = tmp_path / "ingest"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def vault(tmp_path):
+    return tmp_path / "vault"
+
+
+@pytest.fixture
+def staging(tmp_path):
+    """A folder on the file system of the ingest folder, to rename files from."""
+    folder = tmp_path / "staging"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def elsewhere():
+    """A folder on another file system than the temporary one."""
+    shm = Path("/dev/shm")
+    if not os.access(shm, os.W_OK) or shm.stat().st_dev == Path("/tmp").stat().st_dev:
+        pytest.skip("needs a second file system to write to")
+    folder = shm / f"dicomguard-watch-{os.getpid()}"
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)
+
+
+def until(condition, what):
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain: {what}"
+        time.sleep(0.02)
+
+
+class Daemon:
+    """``dicomguard watch`` as its users run it."""
+
+    def __init__(self, ingest, vault, *options):
+        self.log_path = vault.parent / f"log{time.monotonic_ns()}"
+        command = [sys.executable, "-m", "dicomguard", "watch", ingest, "--quarantine", vault]
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, "--settle", "0.1", *options],
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def __enter__(self):
+        self.await_line("watching")
+        return self
+
+    def __exit__(self, *exception):
+        if self.process.poll() is None:
+            self.stop(signal.SIGKILL)
+
+    @property
+    def log(self):
+        return self.log_path.read_text(encoding="utf-8")
+
+    def lines(self, *words):
+        return [line for line in self.log.splitlines() if all(word in line for word in words)]
+
+    def await_line(self, *words, count=1):
+        def there():
+            assert self.process.poll() is None, self.log
+            return len(self.lines(*words)) >= count
+
+        until(there, f"{count} lines with {words} in:\n{self.log[-2000:]}")
+
+    def stop(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        return self.process.wait(SECONDS)
+
+
+def records_of(vault):
+    with Vault(str(vault)) as opened:
+        return [opened.record(record_id) for record_id in opened.ids()]
+
+
+def facts(path):
+    """Whatever a touch of a file would change, but its access time."""
+    info = path.lstat()
+    return path.read_bytes(), info.st_ino, info.st_mtime_ns, info.st_ctime_ns, info.st_mode
+
+
+# The recorded run
+
+
+def quarters(data):
+    step = len(data) // 4 + 1
+    return [data[start : start + step] for start in range(0, len(data), step)]
+
+
+class Arrivals:
+    """A thousand files by number; those of `bad_numbers` hide or are a program."""
+
+    bad_numbers = range(7, 1000, 20)
+
+    def __init__(self, ingest, staging):
+        self.ingest = ingest
+        self.staging = staging
+        self.contents = {number: self._content(number) for number in range(1000)}
+
+    def _content(self, number):
+        if number not in self.bad_numbers:
+            return CLEAN
+        return EXECUTABLE + b"%d" % number if number % 40 == 7 else carrier(number, self.staging)
+
+    def copy(self, numbers, folder):
+        for number in numbers:
+            (folder / f"IM{number:04}").write_bytes(self.contents[number])
+
+    def rename_in(self, numbers):
+        for number in numbers:
+            self.copy([number], self.staging)
+            name = f"IM{number:04}"
+            (self.staging / name).rename(self.ingest / name)
+
+    def make_tree(self, numbers):
+        for number in numbers:
+            folder = self.ingest / "new" / str(number % 7) / str(number % 5)
+            folder.mkdir(parents=True, exist_ok=True)
+            self.copy([number], folder)
+
+    def move_in_tree(self, numbers):
+        tree = self.staging / "study" / "series"
+        tree.mkdir(parents=True)
+        self.copy(numbers, tree)
+        tree.parent.rename(self.ingest / "study")
+
+    def write_with_pauses(self, number):
+        """Open all the time, with pauses that are longer than the settle time."""
+        with (self.ingest / f"IM{number:04}").open("wb", buffering=0) as target:
+            for piece in quarters(self.contents[number]):
+                target.write(piece)
+                time.sleep(0.6)
+
+    def append(self, numbers):
+        """Closed after each piece, with pauses that are shorter than the settle time."""
+        for number in numbers:
+            for piece in quarters(self.contents[number]):
+                with (self.ingest / f"IM{number:04}").open("ab") as target:
+                    target.write(piece)
+                time.sleep(0.02)
+
+    def all_at_once(self):
+        threads = [
+            threading.Thread(target=work, args=arguments)
+            for work, *arguments in [
+                (self.copy, range(100, 400), self.ingest),
+                (self.rename_in, range(400, 600)),
+                (self.make_tree, range(600, 850)),
+                (self.move_in_tree, range(850, 960)),
+                *((self.write_with_pauses, number) for number in range(960, 980)),
+                (self.append, range(980, 1000)),
+            ]
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def test_of_a_thousand_files_exactly_the_fifty_bad_are_quarantined(ingest, vault, staging):
+    arrivals = Arrivals(ingest, staging)
+    bad_numbers = set(arrivals.bad_numbers)
+    assert len(bad_numbers) == 50
+    arrivals.copy(range(100), ingest)  # these are there before the daemon is
+    with Daemon(ingest, vault, "--settle", "0.5", "--reconcile", "5") as daemon:
+        arrivals.all_at_once()
+        written = {path: facts(path) for path in ingest.rglob("IM*")}
+        daemon.await_line(" clean: ", count=950)
+        daemon.await_line(" malicious quarantined ", count=50)
+        assert daemon.stop() == 0
+    assert len(daemon.lines(" clean: ")) == 950
+    assert len(daemon.lines(" malicious quarantined ")) == 50
+
+    records = {int(record.original_path[-4:]): record for record in records_of(vault)}
+    assert records.keys() == bad_numbers
+    assert len(list((vault / "records").iterdir())) == 50
+    with Vault(str(vault)) as opened:
+        for number, record in records.items():
+            assert record.sha256 == hashlib.sha256(arrivals.contents[number]).hexdigest()
+            opened.verify(record)
+            copy = staging / f"restored{number}"
+            opened.restore(record, str(copy))
+            assert copy.read_bytes() == arrivals.contents[number]
+    assert list((vault / "pending").iterdir()) == []
+
+    remaining = {int(path.name[2:]): path for path in ingest.rglob("IM*")}
+    assert remaining.keys() == arrivals.contents.keys() - bad_numbers
+    for number, path in remaining.items():
+        assert path.read_bytes() == arrivals.contents[number]
+        assert facts(path) == written[path]
+
+
+def test_nothing_is_touched_of_a_clean_file_that_stays(ingest, vault):
+    path = ingest / "a.dcm"
+    path.write_bytes(CLEAN)
+    before = facts(path)
+    with Daemon(ingest, vault) as daemon:
+        daemon.await_line("clean: a.dcm")
+    assert facts(path) == before
+    assert [entry.name for entry in ingest.iterdir()] == ["a.dcm"]
+
+
+# What is taken, and when
+
+
+def test_a_file_is_not_taken_while_it_is_open_for_writing(ingest, vault):
+    with Daemon(ingest, vault) as daemon:
+        with (ingest / "slow").open("wb") as target:
+            target.write(EXECUTABLE)
+            target.flush()
+            (ingest / "other").write_bytes(CLEAN)
+            daemon.await_line("clean: other")
+            time.sleep(0.5)
+            assert not daemon.lines(": slow")
+        daemon.await_line("malicious quarantined", ": slow")
+
+
+def test_links_fifos_and_sockets_are_counted_and_left_alone(tmp_path, ingest, vault):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "evil").write_bytes(EXECUTABLE)
+    (ingest / "link").symlink_to(outside / "evil")
+    (ingest / "folder link").symlink_to(outside)
+    (ingest / "dangling").symlink_to("nowhere")
+    os.mkfifo(ingest / "fifo")
+    with (
+        socket.socket(socket.AF_UNIX) as listener,
+        Daemon(ingest, vault, "--reconcile", "0.1") as daemon,
+    ):
+        here = os.open(ingest, os.O_PATH)
+        listener.bind(f"/proc/self/fd/{here}/socket")
+        os.close(here)
+        (ingest / "last").write_bytes(CLEAN)
+        daemon.await_line("skipped socket")
+        daemon.await_line("clean: last")
+        time.sleep(0.5)  # several reconcile scans
+        assert daemon.stop() == 0
+    assert len(daemon.lines("skipped")) == len(daemon.lines("not opened")) + 1 == 6
+    assert len(daemon.lines("skipped symbolic link")) == 3
+    assert len(daemon.lines("5 skipped")) == 1
+    assert len(list(ingest.iterdir())) == 6
+    assert (outside / "evil").read_bytes() == EXECUTABLE
+    assert records_of(vault) == []
+
+
+NAMES = [b"line\nbreak", b"\x1b[31mred", b"\xff\xfe", "\u202egnp.exe".encode(), b"n" * 255, b"-rf"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_escaped_in_the_log_and_exact_in_the_record(ingest, vault, name):
+    path = os.path.join(os.fsencode(ingest), name)
+    Path(os.fsdecode(path)).write_bytes(EXECUTABLE)
+    with Daemon(ingest, vault) as daemon:
+        daemon.await_line("malicious quarantined")
+        assert daemon.stop() == 0
+    assert daemon.log.replace("\n", "").isprintable()
+    (record,) = records_of(vault)
+    assert os.fsencode(record.original_path) == path
+    assert not os.path.exists(path)
+
+
+def test_what_happens_without_any_event_is_found_by_the_scan(tmp_path, ingest, vault):
+    path, outside = ingest / "a", tmp_path / "hard link"
+    path.write_bytes(CLEAN)
+    os.link(path, outside)
+    with Daemon(ingest, vault, "--reconcile", "0.3") as daemon:
+        daemon.await_line("clean: a")
+        outside.write_bytes(EXECUTABLE)
+        daemon.await_line("malicious quarantined", ": a")
+    assert not path.exists()
+    assert outside.read_bytes() == EXECUTABLE
+
+
+def test_a_clean_file_that_is_changed_is_scanned_again(ingest, vault):
+    path = ingest / "a"
+    path.write_bytes(CLEAN)
+    with Daemon(ingest, vault) as daemon:
+        daemon.await_line("clean: a")
+        with path.open("ab") as target:
+            target.write(EXECUTABLE)
+        daemon.await_line("quarantined", ": a")
+
+
+def test_the_daemon_recovers_when_the_ingest_folder_goes_and_comes_back(ingest, vault):
+    with Daemon(ingest, vault, "--reconcile", "0.2") as daemon:
+        ingest.rmdir()
+        daemon.await_line("cannot look into")
+        ingest.mkdir()
+        daemon.await_line("replaced")
+        (ingest / "a").write_bytes(EXECUTABLE)
+        daemon.await_line("malicious quarantined", ": a")
+        assert daemon.stop() == 0
+
+
+# Stopping and starting
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_cleanly(ingest, vault, number):
+    with Daemon(ingest, vault) as daemon:
+        for index in range(200):
+            (ingest / f"{index}").write_bytes(EXECUTABLE + b"%d" % index)
+        daemon.await_line("malicious quarantined")
+        started = time.monotonic()
+        os.killpg(daemon.process.pid, number)  # as a terminal and systemd do: all of them
+        assert daemon.process.wait(SECONDS) == 0
+        assert time.monotonic() - started < 10
+    assert "Traceback" not in daemon.log
+    assert "incomplete" not in daemon.log
+    records = records_of(vault)
+    assert {record.verdict for record in records} == {Verdict.MALICIOUS}
+    assert len(records) + len(list(ingest.iterdir())) == 200
+    assert list((vault / "pending").iterdir()) == []
+
+
+def test_a_restart_scans_only_what_is_new_or_changed(ingest, vault):
+    for name in ("a", "b", "c"):
+        (ingest / name).write_bytes(CLEAN)
+    with Daemon(ingest, vault) as daemon:
+        daemon.await_line(" clean: ", count=3)
+        assert daemon.stop() == 0
+    (ingest / "b").write_bytes(CLEAN + b"\0\0")
+    (ingest / "c").unlink()
+    with Daemon(ingest, vault) as daemon:
+        daemon.await_line(": b")
+        (ingest / "d").write_bytes(CLEAN)
+        daemon.await_line(": d")
+        assert not daemon.lines(": a")
+        assert daemon.stop() == 0
+    # What is known holds for the settings it was found with.
+    with Daemon(ingest, vault, "--strict") as daemon:
+        daemon.await_line(": a")
+
+
+def test_after_any_number_of_kills_each_file_has_one_outcome(ingest, vault):
+    contents = {}
+    for number in range(150):
+        data = CLEAN if number % 3 else EXECUTABLE + b"%d" % number
+        (ingest / str(number)).write_bytes(data)
+        contents[str(number)] = data
+    bad_names = {name for name, data in contents.items() if data != CLEAN}
+    kills = 0
+    for pause in (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12):
+        daemon = Daemon(ingest, vault)
+        with daemon:
+            until(lambda d=daemon: d.lines("quarantined") or d.lines("clean"), "an outcome")
+            time.sleep(pause)
+            os.killpg(daemon.process.pid, signal.SIGKILL)
+            daemon.process.wait(SECONDS)
+        kills += 1
+        if not any((ingest / name).exists() for name in bad_names):
+            break
+    with Daemon(ingest, vault) as daemon:
+        until(lambda: not any((ingest / name).exists() for name in bad_names), daemon.log)
+        assert daemon.stop() == 0
+    assert kills >= 2
+    records = records_of(vault)
+    assert sorted(Path(record.original_path).name for record in records) == sorted(bad_names)
+    with Vault(str(vault)) as opened:
+        for record in records:
+            opened.verify(record)
+            data = contents[Path(record.original_path).name]
+            assert record.sha256 == hashlib.sha256(data).hexdigest()
+    for name in contents.keys() - bad_names:
+        assert (ingest / name).read_bytes() == CLEAN
+    assert len(list((vault / "objects").iterdir())) == len(bad_names)
+    assert list((vault / "pending").iterdir()) == []
+
+
+# Where it may not watch
+
+
+@pytest.mark.parametrize(
+    ("vault_path", "deliver", "state"),
+    [
+        ("ingest/vault", None, None),
+        ("ingest", None, None),
+        (".", None, None),
+        ("vault", "ingest", None),
+        ("vault", "ingest/out", None),
+        ("vault", ".", None),
+        ("vault", "vault", None),
+        ("vault", "vault/out", None),
+        ("out/vault", "out", None),
+        ("vault", None, "ingest/state"),
+        ("vault", "out", "out/state"),
+        ("link/vault", None, None),
+    ],
+)
+def test_folders_that_would_feed_each_other_are_refused(
+    tmp_path, ingest, vault_path, deliver, state
+):
+    (tmp_path / "link").symlink_to(ingest)
+    paths = [
+        None if name is None else str(tmp_path / name) for name in (vault_path, deliver, state)
+    ]
+    with pytest.raises(DicomguardError, match="must not lie in"):
+        Folders.resolve(str(ingest), *paths)
+    assert list(ingest.iterdir()) == []
+
+
+def test_folders_side_by_side_are_accepted_and_resolved(tmp_path, ingest):
+    (tmp_path / "link").symlink_to(ingest)
+    folders = Folders.resolve(
+        str(tmp_path / "link"), str(tmp_path / "ingest-vault"), str(tmp_path / "out"), None
+    )
+    assert folders.ingest == ingest
+    assert folders.state == tmp_path / "ingest-vault" / "state"
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "dicomguard", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
+
+
+def test_what_the_user_can_put_right_is_one_line_and_exit_code_2(tmp_path, ingest, vault):
+    for arguments in (
+        ["watch", ingest, "--quarantine", ingest / "vault"],
+        ["watch", tmp_path / "missing", "--quarantine", vault],
+        ["watch", ingest, "--quarantine", tmp_path / "no" / "vault"],
+        ["watch", ingest, "--quarantine", vault, "--deliver", tmp_path / "no" / "out"],
+        ["watch", ingest, "--quarantine", vault, "--state", tmp_path / "no" / "state"],
+        ["watch", ingest, "--quarantine", vault, "--rules", tmp_path / "missing"],
+        ["watch", ingest, "--quarantine", vault, "--settle", "0"],
+        ["quarantine", "list", "--quarantine", tmp_path / "missing"],
+    ):
+        result = run(*arguments)
+        assert result.returncode == 2, result.stderr
+        assert b"rror: " in result.stderr
+        assert b"Traceback" not in result.stderr
+        assert result.stdout == b""
+
+
+def test_two_daemons_do_not_share_a_vault(ingest, vault):
+    with Daemon(ingest, vault):
+        second = run("watch", ingest, "--quarantine", vault)
+    assert second.returncode == 2
+    assert b"another daemon" in second.stderr
+
+
+# Delivering
+
+
+def test_clean_files_are_delivered_and_bad_ones_are_not(tmp_path, ingest, vault, bad):
+    deliver = tmp_path / "deliver"
+    (ingest / "study" / "series").mkdir(parents=True)
+    path = ingest / "study" / "series" / "IM1"
+    path.write_bytes(CLEAN)
+    inode = path.stat().st_ino
+    (ingest / "study" / "IM2").write_bytes(bad)
+    with Daemon(ingest, vault, "--deliver", deliver) as daemon:
+        daemon.await_line("clean delivered: study/series/IM1")
+        daemon.await_line("malicious quarantined", "study/IM2")
+        assert daemon.stop() == 0
+    delivered = deliver / "study" / "series" / "IM1"
+    assert delivered.read_bytes() == CLEAN
+    assert delivered.stat().st_ino == inode
+    assert not [path for path in ingest.rglob("*") if path.is_file()]
+    assert [path for path in deliver.rglob("*") if path.is_file()] == [delivered]
+
+
+def test_delivery_never_overwrites_and_goes_on_when_the_place_is_free(tmp_path, ingest, vault):
+    deliver = tmp_path / "deliver"
+    deliver.mkdir()
+    (deliver / "a").write_bytes(b"was here first")
+    (ingest / "a").write_bytes(CLEAN)
+    with Daemon(ingest, vault, "--deliver", deliver, "--reconcile", "0.2") as daemon:
+        daemon.await_line("clean kept")
+        time.sleep(0.6)
+        assert len(daemon.lines("clean kept")) == 1
+        assert (deliver / "a").read_bytes() == b"was here first"
+        assert (ingest / "a").read_bytes() == CLEAN
+        (deliver / "a").unlink()
+        daemon.await_line("clean delivered: a")
+    assert (deliver / "a").read_bytes() == CLEAN
+
+
+def scanned(path):
+    return ScannedFile(
+        folder=os.open(path.parent, os.O_RDONLY),
+        name=path.name,
+        path=str(path),
+        identity=identity_of(path.lstat()),
+    )
+
+
+@pytest.fixture(params=["same file system", "another file system"])
+def deliver_path(request, tmp_path):
+    if request.param == "same file system":
+        return tmp_path / "deliver"
+    return request.getfixturevalue("elsewhere") / "deliver"
+
+
+def test_a_delivered_file_is_what_was_scanned(ingest, deliver_path):
+    path = ingest / "a"
+    path.write_bytes(CLEAN)
+    path.chmod(0o640)
+    os.utime(path, ns=(1_500_000_000_123_456_789,) * 2)
+    with Delivery(str(deliver_path), str(ingest)) as delivery:
+        delivery.deliver(scanned(path), "x/y/a")
+    delivered = deliver_path / "x" / "y" / "a"
+    assert delivered.read_bytes() == CLEAN
+    assert delivered.stat().st_mtime_ns == 1_500_000_000_123_456_789
+    assert delivered.stat().st_mode & 0o7777 == 0o640
+    assert not path.exists()
+    assert [entry.name for entry in delivered.parent.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("there", ["file", "symlink", "folder", "file as folder", "link as folder"])
+def test_an_occupied_place_stays_as_it_is(tmp_path, ingest, deliver_path, there):
+    path = ingest / "a"
+    path.write_bytes(CLEAN)
+    file = scanned(path)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    with Delivery(str(deliver_path), str(ingest)) as delivery:
+        target = deliver_path / "x" / "a"
+        if "as folder" not in there:
+            target.parent.mkdir()
+        if there == "file":
+            target.write_bytes(CLEAN[:-1] + b"!")
+        elif there == "symlink":
+            target.symlink_to(path)
+        elif there == "folder":
+            target.mkdir()
+        elif there == "file as folder":
+            target.parent.write_bytes(b"x")
+        else:
+            target.parent.symlink_to(outside)
+        with pytest.raises(OccupiedError):
+            delivery.deliver(file, "x/a")
+    assert facts(path)[0] == CLEAN
+    assert list(outside.iterdir()) == []
+    if there == "file":
+        assert target.read_bytes() == CLEAN[:-1] + b"!"
+
+
+def test_a_delivery_that_a_crash_cut_short_is_finished(ingest, deliver_path):
+    path = ingest / "a"
+    path.write_bytes(CLEAN)
+    with Delivery(str(deliver_path), str(ingest)) as delivery:
+        (deliver_path / "a").write_bytes(CLEAN)  # the copy has its name, the original is not gone
+        delivery.deliver(scanned(path), "a")
+        assert not path.exists()
+        path.write_bytes(CLEAN)
+        with contextlib.suppress(OSError):
+            (deliver_path / "a").unlink()
+            os.link(path, deliver_path / "a")
+            delivery.deliver(scanned(path), "a")
+            assert not path.exists()
+
+
+def test_a_changed_or_open_file_is_not_delivered(ingest, deliver_path):
+    path = ingest / "a"
+    path.write_bytes(CLEAN)
+    with Delivery(str(deliver_path), str(ingest)) as delivery:
+        file = scanned(path)
+        path.write_bytes(EXECUTABLE)
+        with pytest.raises(ChangedError):
+            delivery.deliver(file, "a")
+        file = scanned(path)
+        with path.open("ab"), pytest.raises(ChangedError):
+            delivery.deliver(file, "a")
+    assert path.read_bytes() == EXECUTABLE
+    assert not (deliver_path / "a").exists()
+
+
+# What can go wrong in between, inside one process
+
+
+class Meddling(ScanPool):
+    """The real pool, and somebody who does something to the file while it is scanned, once."""
+
+    meddle = staticmethod(lambda: None)
+
+    def submit(self, path):
+        future = super().submit(path)
+        future.result()
+        self.meddle()
+        self.meddle = lambda: None
+        return future
+
+
+@contextlib.contextmanager
+def service_in_process(
+    ingest, vault, *, meddle=None, budgets=None, keep=False, vault_type=VaultWriter, deliver=None
+):
+    """The service in this process; yields a function that runs it until a condition holds."""
+    settings = ScanSettings(budgets=budgets or Budgets())
+    options = WatchOptions(settle=0.1, reconcile=0.3, keep_incomplete=keep, workers=1)
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(vault_type(str(vault), rules_version="test"))
+        journal = stack.enter_context(Journal(vault / "journal", "test"))
+        delivery = stack.enter_context(Delivery(str(deliver), str(ingest))) if deliver else None
+        pool = stack.enter_context(Meddling(settings, 1))
+        pool.meddle = meddle or (lambda: None)
+        service = WatchService(
+            str(ingest), options, pool=pool, vault=writer, journal=journal, delivery=delivery
+        )
+
+        def run_until(condition):
+            failures = []
+
+            def watch_and_stop():
+                try:
+                    until(condition, "the condition")
+                except AssertionError as error:
+                    failures.append(error)
+                finally:
+                    service.stop()
+
+            watcher = threading.Thread(target=watch_and_stop)
+            watcher.start()
+            service.run()
+            watcher.join()
+            assert not failures
+
+        yield run_until
+
+
+def test_a_file_that_turns_bad_while_it_is_scanned_is_scanned_again(ingest, vault, tmp_path):
+    path = ingest / "a"
+    path.write_bytes(CLEAN)
+    deliver = tmp_path / "deliver"
+    with service_in_process(
+        ingest, vault, meddle=lambda: path.write_bytes(EXECUTABLE), deliver=deliver
+    ) as run_until:
+        run_until(lambda: not path.exists())
+    (record,) = records_of(vault)
+    assert record.sha256 == hashlib.sha256(EXECUTABLE).hexdigest()
+    assert list(deliver.iterdir()) == []
+
+
+def test_a_bad_file_swapped_for_another_while_it_is_scanned(ingest, vault, tmp_path, caplog):
+    path, other = ingest / "a", tmp_path / "other"
+    path.write_bytes(EXECUTABLE)
+    other.write_bytes(CLEAN)
+    with (
+        caplog.at_level(logging.INFO, "dicomguard"),
+        service_in_process(ingest, vault, meddle=lambda: other.rename(path)) as run_until,
+    ):
+        run_until(lambda: "clean: a" in caplog.text)
+    assert records_of(vault) == []
+    assert path.read_bytes() == CLEAN
+
+
+def test_a_file_swapped_for_a_link_while_it_is_scanned(ingest, vault, tmp_path, caplog):
+    path, secret = ingest / "a", tmp_path / "secret"
+    path.write_bytes(EXECUTABLE)
+    secret.write_bytes(b"secret")
+
+    def meddle():
+        path.unlink()
+        path.symlink_to(secret)
+
+    with (
+        caplog.at_level(logging.INFO, "dicomguard"),
+        service_in_process(ingest, vault, meddle=meddle) as run_until,
+    ):
+        run_until(lambda: "skipped symbolic link" in caplog.text)
+    assert records_of(vault) == []
+    assert secret.read_bytes() == b"secret"
+
+
+def test_a_folder_swapped_for_a_link_while_a_file_in_it_is_scanned(ingest, vault, tmp_path, caplog):
+    folder, outside = ingest / "study", tmp_path / "outside"
+    folder.mkdir()
+    (folder / "a").write_bytes(EXECUTABLE)
+
+    def meddle():
+        folder.rename(outside)
+        folder.symlink_to(outside)
+
+    with (
+        caplog.at_level(logging.INFO, "dicomguard"),
+        service_in_process(ingest, vault, meddle=meddle) as run_until,
+    ):
+        run_until(lambda: "skipped symbolic link" in caplog.text)
+    assert records_of(vault) == []
+    assert (outside / "a").read_bytes() == EXECUTABLE
+
+
+def test_a_full_disk_keeps_the_file_and_is_tried_again(ingest, vault, caplog):
+    class Full(VaultWriter):
+        tries = 0
+
+        def store(self, file, report):
+            self.tries += 1
+            if self.tries < 3:
+                raise OSError(28, "No space left on device")
+            return super().store(file, report)
+
+    path = ingest / "a"
+    path.write_bytes(EXECUTABLE)
+    with service_in_process(ingest, vault, vault_type=Full) as run_until:
+        run_until(lambda: not path.exists())
+    assert caplog.text.count("No space left on device") == 2
+    assert len(records_of(vault)) == 1
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_file_that_could_not_be_examined(ingest, vault, caplog, keep):
+    path = ingest / "a"
+    path.write_bytes(CLEAN)
+    caplog.set_level(logging.INFO, "dicomguard")
+    with service_in_process(ingest, vault, budgets=Budgets(elements=3), keep=keep) as run_until:
+        run_until(lambda: f"incomplete {'kept' if keep else 'quarantined'}" in caplog.text)
+        caplog.clear()
+        run_until(lambda: "watching" in caplog.text)
+    assert path.exists() == keep
+    assert "incomplete kept" not in caplog.text, "it was scanned again without need"
+    assert [record.verdict for record in records_of(vault)] == [Verdict.INCOMPLETE] * (not keep)
+
+
+def test_more_files_than_may_wait_are_left_in_the_folder_until_there_is_room(
+    ingest, vault, caplog, monkeypatch
+):
+    monkeypatch.setattr(service_module, "_MOST_WAITING", 4)
+    caplog.set_level(logging.INFO, "dicomguard")
+    for number in range(30):
+        (ingest / str(number)).write_bytes(CLEAN)
+    with service_in_process(ingest, vault) as run_until:
+        run_until(lambda: caplog.text.count(" clean: ") == 30)
+
+
+def test_more_folders_than_can_be_watched_are_scanned_without_events(
+    ingest, vault, caplog, monkeypatch
+):
+    monkeypatch.setattr(service_module, "most_folders", lambda: 3)
+    caplog.set_level(logging.INFO, "dicomguard")
+    for number in range(5):
+        (ingest / str(number)).mkdir()
+
+    def arrive():
+        if "by the scan alone" in caplog.text and not (ingest / "3" / "a").exists():
+            (ingest / "3" / "a").write_bytes(CLEAN)
+        return "clean: 3/a" in caplog.text
+
+    with service_in_process(ingest, vault) as run_until:
+        run_until(arrive)
+
+
+# The parts
+
+
+def identity(number):
+    return FileIdentity(device=1, inode=2**64 - 1, size=3, mtime_ns=4, ctime_ns=number)
+
+
+def test_settling_takes_first_what_came_first_and_nothing_early():
+    now = 100.0
+    settling = Settling(2.0, clock=lambda: now)
+    assert settling.seconds_to_next() is None
+    settling.note("a", identity(1))
+    now = 101.0
+    settling.note("b", identity(2))
+    settling.note("a", identity(3))
+    assert settling.seconds_to_next() == 1.0
+    assert settling.pop_due() is None
+    now = 102.0
+    assert settling.pop_due() == ("a", identity(1))
+    assert settling.pop_due() is None
+    assert len(settling) == 1
+    now = 200.0
+    assert settling.pop_due() == ("b", identity(2))
+    assert settling.pop_due() is None
+
+
+def test_a_writer_is_seen_a_reader_is_not_and_one_who_comes_late_waits(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(CLEAN)
+    with path.open("rb") as source, path.open("rb"):
+        with path.open("ab"), kept_from_writers(source.fileno()) as quiet:
+            assert not quiet
+        with kept_from_writers(source.fileno()) as quiet:
+            assert quiet
+            # The kernel tells this process about the late writer: that must not kill it.
+            writer = subprocess.Popen(["sh", "-c", f"echo x >> '{path}'"])
+            time.sleep(0.3)
+            assert path.stat().st_size == len(CLEAN)
+        assert writer.wait(SECONDS) == 0
+        assert path.stat().st_size == len(CLEAN) + 2
+        assert fcntl.fcntl(source.fileno(), fcntl.F_GETLEASE) == fcntl.F_UNLCK
+
+
+def test_the_journal_knows_a_file_by_all_of_its_identity(tmp_path):
+    name = os.fsdecode(b"\xff\n")
+    with Journal(tmp_path / "j", "scope") as journal:
+        journal.remember("x", name, identity(1), Outcome.CLEAN)
+        known = journal.known("x", name)
+        assert known == journal.known_in("x")[name]
+        assert known.outcome is Outcome.CLEAN
+        assert known.is_of(identity(1))
+        assert not known.is_of(identity(2))
+        assert journal.known("", name) is None
+        journal.remember("x", name, identity(2), Outcome.KEPT)
+        assert journal.known("x", name).is_of(identity(2))
+    assert (tmp_path / "j").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_journal_forgets_what_is_gone(tmp_path):
+    with Journal(tmp_path / "j", "scope") as journal:
+        for folder in ("", "x", "x/y"):
+            for name in ("a", "b"):
+                journal.remember(folder, name, identity(1), Outcome.CLEAN)
+        journal.forget("x", ["a"])
+        journal.forget_other_folders({"", "x"})
+        assert journal.known_in("").keys() == {"a", "b"}
+        assert journal.known_in("x").keys() == {"b"}
+        assert journal.known_in("x/y") == {}
+
+
+def test_the_journal_outlives_a_kill_and_holds_for_its_scope_only(tmp_path):
+    path = tmp_path / "j"
+    with Journal(path, "one") as journal:
+        journal.remember("", "a", identity(1), Outcome.CLEAN)
+        for suffix in ("", "-wal"):  # what a killed process leaves
+            shutil.copy(f"{path}{suffix}", f"{path}copy{suffix}")
+    for again in (path, Path(f"{path}copy")):
+        with Journal(again, "one") as journal:
+            assert journal.known("", "a") is not None
+    with Journal(path, "two") as journal:
+        assert journal.known("", "a") is None
+
+
+def test_a_damaged_or_foreign_journal_starts_anew(tmp_path):
+    path = tmp_path / "j"
+    path.write_bytes(b"this is no database" * 1000)
+    with Journal(path, "scope") as journal:
+        journal.remember("", "a", identity(1), Outcome.CLEAN)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version = 99")
+    with Journal(path, "scope") as journal:
+        assert journal.known("", "a") is None
+
+
+def test_two_daemons_do_not_share_a_journal(tmp_path):
+    with Journal(tmp_path / "j", "scope"), pytest.raises(DicomguardError, match="another daemon"):
+        Journal(tmp_path / "j", "scope")
+
+
+def test_a_loss_of_events_is_noticed(ingest):
+    lost = threading.Event()
+    events = FolderEvents(str(ingest), on_path=lambda _path: None, on_loss=lost.set)
+    try:
+        logging.getLogger("watchdog.observers.inotify_c").warning("Inotify queue overflowed")
+        assert lost.is_set()
+    finally:
+        events.close()
+
+
+def test_every_way_to_arrive_gives_a_hint(tmp_path, ingest):
+    paths = []
+    events = FolderEvents(str(ingest), on_path=paths.append, on_loss=lambda: None)
+    outside = tmp_path / "outside"
+    try:
+        (ingest / "written").write_bytes(b"x")
+        outside.write_bytes(b"x")
+        outside.rename(ingest / "renamed")
+        outside.write_bytes(b"x")
+        os.link(outside, ingest / "linked")
+        (ingest / "written").rename(ingest / "moved")
+        (ingest / "folder").mkdir()
+        odd = os.fsdecode(b"\xff")
+        (ingest / odd).write_bytes(b"x")
+        names = ["written", "renamed", "linked", "moved", "folder", odd]
+        until(lambda: {str(ingest / name) for name in names} <= set(paths), f"events: {paths}")
+    finally:
+        events.close()
+
+
+def test_the_limit_of_folders_is_that_of_the_kernel():
+    limits = Path("/proc/sys/fs/inotify")
+    assert 0 < most_folders() <= int((limits / "max_queued_events").read_text())
+
+
+def test_known_is_only_what_is_known():
+    assert not Known("other", Outcome.CLEAN).is_of(identity(1))
+
+
+# The quarantine's commands
+
+
+def test_list_show_and_restore(tmp_path, ingest, vault, bad):
+    path = os.path.join(os.fsencode(ingest), b"\x1b[31m\xff")
+    Path(os.fsdecode(path)).write_bytes(bad)
+    with Daemon(ingest, vault) as daemon:
+        daemon.await_line("malicious quarantined")
+        listed = run("quarantine", "list", "--quarantine", vault, "--format", "jsonl")
+        assert listed.returncode == 0
+        assert daemon.stop() == 0
+    (line,) = listed.stdout.decode("ascii").splitlines()
+    entry = json.loads(line)
+    assert entry["sha256"] == hashlib.sha256(bad).hexdigest()
+    assert os.fsencode(entry["original_path"]) == path
+    assert entry["verdict"] == "malicious"
+    assert entry["modality"] == "CT"
+
+    text = run("quarantine", "list", "--quarantine", vault).stdout.decode()
+    assert text.startswith(entry["id"])
+    assert "\\x1b[31m\\udcff" in text
+    shown = run("quarantine", "show", entry["id"], "--quarantine", vault).stdout.decode()
+    assert entry["sha256"] in shown
+    assert "EMB-PE" in shown
+    for output in (text, shown):
+        assert output.replace("\n", "").isprintable()
+    assert "CompressedSamples" not in shown + text + line  # the patient's name
+
+    target = tmp_path / "restored"
+    for code in (0, 2):
+        result = run(
+            "quarantine", "restore", entry["id"][:12], "--quarantine", vault, "--to", target
+        )
+        assert result.returncode == code
+        assert target.read_bytes() == bad
+    (packed,) = (vault / "objects").iterdir()
+    packed.write_bytes(packed.read_bytes()[:-100])
+    damaged = run("quarantine", "restore", entry["id"], "--quarantine", vault)
+    assert damaged.returncode == 2
+    assert b"damaged" in damaged.stderr
+    assert list(ingest.iterdir()) == []
+
+
+def test_a_damaged_record_does_not_hide_the_others(ingest, vault):
+    (ingest / "a").write_bytes(EXECUTABLE)
+    with Daemon(ingest, vault) as daemon:
+        daemon.await_line("malicious quarantined")
+    (vault / "records" / "00damaged.json").write_bytes(b"{")
+    listed = run("quarantine", "list", "--quarantine", vault, "--format", "jsonl")
+    assert listed.returncode == 2
+    assert len(listed.stdout.splitlines()) == 1
+    assert b"00damaged" in listed.stderr
