@@ -464,7 +464,7 @@ def test_a_vault_that_is_not_there_is_an_error_not_an_empty_list(tmp_path):
 
 def test_records_are_found_by_a_unique_beginning_of_their_id(ingest, vault_path):
     with writer(vault_path) as vault:
-        first, second = store(vault, put(ingest / "a")), store(vault, put(ingest / "b"))
+        first, _ = store(vault, put(ingest / "a")), store(vault, put(ingest / "b"))
         assert vault.record(first.id[:-1]) == first
         common = first.id[:4]  # the year
         with pytest.raises(VaultError, match="2 records begin"):

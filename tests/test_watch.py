@@ -669,21 +669,24 @@ def service_in_process(
         )
 
         def run_until(condition):
-            failures = []
+            seen, ended = threading.Event(), threading.Event()
 
-            def watch_and_stop():
-                try:
-                    until(condition, "the condition")
-                except AssertionError as error:
-                    failures.append(error)
-                finally:
-                    service.stop()
+            def watch():
+                end = time.monotonic() + SECONDS
+                while not ended.wait(0.02) and time.monotonic() < end:
+                    if condition():
+                        seen.set()
+                        break
+                service.stop()
 
-            watcher = threading.Thread(target=watch_and_stop)
+            watcher = threading.Thread(target=watch)
             watcher.start()
-            service.run()
-            watcher.join()
-            assert not failures
+            try:
+                service.run()
+            finally:
+                ended.set()
+                watcher.join()
+            assert seen.is_set(), "waited in vain"
 
         yield run_until
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from dicomguard.engine import ENGINES
+from dicomguard.payloads import naming
 from dicomguard.scan import ScanSettings
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -57,4 +58,10 @@ def scan_settings(
     """
     settings = ScanSettings(rule_folders=rule_folders, engine=engine, strict=strict)
     _ = settings.pack
+    if not naming.is_available():
+        click.echo(
+            "note: libmagic is not installed, so formats that no rule knows go unnamed;"
+            " verdicts are the same (Debian, Ubuntu: apt install libmagic1)",
+            err=True,
+        )
     return settings

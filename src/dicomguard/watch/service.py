@@ -207,16 +207,22 @@ class WatchService:
     # What is in the folder
 
     def _look_at(self, path: str) -> None:
-        parent, name = os.path.split(path)
-        try:
-            with opened_folder(parent, root=self._root) as folder:
-                info = os.stat(name or ".", dir_fd=folder, follow_symlinks=False)
-        except OSError:
-            return  # gone, or not to be reached: the reconcile scan says so if that lasts
+        info = self._stat(path)
+        if info is None:
+            return
         if stat.S_ISDIR(info.st_mode):
             self._walks.append(self._listing(path))
         else:
-            self._found(path, info, self._journal.known(parent, name))
+            self._found(path, info, self._journal.known(*os.path.split(path)))
+
+    def _stat(self, path: str) -> os.stat_result | None:
+        """What is at a path; None where there is nothing, or it cannot be reached."""
+        parent, name = os.path.split(path)
+        try:
+            with opened_folder(parent, root=self._root) as folder:
+                return os.stat(name or ".", dir_fd=folder, follow_symlinks=False)
+        except OSError:
+            return None
 
     def _walk(self) -> None:
         """Goes on looking through folders, for a moment."""
@@ -342,46 +348,46 @@ class WatchService:
             due = self._settling.pop_due()
             if due is None:
                 return
-            self._take(*due)
+            path, seen = due
+            self._attempt(path, seen, self._take)
 
-    def _take(self, path: str, seen: FileIdentity) -> None:
+    def _take(self, path: str, file: ScannedFile) -> None:
         """Hands a file to the pool, if it still is what it was when it began to settle."""
-        with self._file(path, seen) as file:
-            with file.opened() as descriptor, kept_from_writers(descriptor) as quiet:
-                if not quiet:
-                    self._settling.note(path, seen)
-                    return
-            known = self._journal.known(*os.path.split(path))
-            if self._is_done(known, seen):
+        with file.opened() as descriptor, kept_from_writers(descriptor) as quiet:
+            if not quiet:
+                self._settling.note(path, file.identity)
                 return
-            if known is not None and known.is_of(seen) and known.outcome is Outcome.CLEAN:
-                self._release(file, path)
-                return
-            self._in_flight[path] = seen
-            future = self._pool.submit(file.path)
-            future.add_done_callback(
-                lambda done: self._inbox.put(partial(self._scanned, path, done))
-            )
+        known = self._journal.known(*os.path.split(path))
+        if self._is_done(known, file.identity):
+            return
+        if known is not None and known.is_of(file.identity) and known.outcome is Outcome.CLEAN:
+            self._release(path, file)
+            return
+        self._in_flight[path] = file.identity
+        future = self._pool.submit(file.path)
+        future.add_done_callback(lambda done: self._inbox.put(partial(self._scanned, path, done)))
 
     def _scanned(self, path: str, future: Future[Report]) -> None:
         """Acts on a report, if the file still is what the report is about."""
         seen = self._in_flight.pop(path)
         report = future.result()
-        with self._file(path, report.identity or seen) as file:
-            if report.verdict is Verdict.CLEAN:
-                self._remember(path, file.identity, Outcome.CLEAN)
-                self._release(file, path)
-            elif report.verdict is Verdict.INCOMPLETE and self._options.keep_incomplete:
-                self._remember(path, file.identity, Outcome.KEPT)
-                self._log_outcome("incomplete kept", path, "; ".join(report.unexamined))
-            else:
-                record = self._vault.store(file, report)
-                ids = dict.fromkeys(finding.kind.id for finding in report.findings)
-                self._log_outcome(f"{report.verdict} quarantined", path, record.id, ",".join(ids))
-            # An event that came during the scan was not listened to.
-            self._look_at(path)
+        self._attempt(path, report.identity or seen, partial(self._act, report))
 
-    def _release(self, file: ScannedFile, path: str) -> None:
+    def _act(self, report: Report, path: str, file: ScannedFile) -> None:
+        if report.verdict is Verdict.CLEAN:
+            self._remember(path, file.identity, Outcome.CLEAN)
+            self._release(path, file)
+        elif report.verdict is Verdict.INCOMPLETE and self._options.keep_incomplete:
+            self._remember(path, file.identity, Outcome.KEPT)
+            self._log_outcome("incomplete kept", path, "; ".join(report.unexamined))
+        else:
+            record = self._vault.store(file, report)
+            ids = dict.fromkeys(finding.kind.id for finding in report.findings)
+            self._log_outcome(f"{report.verdict} quarantined", path, record.id, ",".join(ids))
+        # An event that came during the scan was not listened to.
+        self._look_at(path)
+
+    def _release(self, path: str, file: ScannedFile) -> None:
         """Lets a clean file go where clean files go."""
         if self._delivery is None:
             self._log_outcome("clean", path)
@@ -390,17 +396,16 @@ class WatchService:
         self._occupied.discard(path)
         self._log_outcome("clean delivered", path)
 
-    @contextmanager
-    def _file(self, path: str, identity: FileIdentity) -> Iterator[ScannedFile]:
-        """A file to do something with; if that fails it stays, and is found again."""
+    def _attempt(
+        self, path: str, identity: FileIdentity, action: Callable[[str, ScannedFile], None]
+    ) -> None:
+        """Does something with a file; if that fails it stays, and is found again."""
         parent, name = os.path.split(path)
         try:
             with opened_folder(parent, root=self._root) as folder:
-                yield ScannedFile(
-                    folder=folder,
-                    name=name,
-                    path=os.path.join(self._ingest, path),
-                    identity=identity,
+                absolute = os.path.join(self._ingest, path)
+                action(
+                    path, ScannedFile(folder=folder, name=name, path=absolute, identity=identity)
                 )
         except ChangedError:
             self._look_at(path)
@@ -409,7 +414,8 @@ class WatchService:
                 self._occupied.add(path)
                 self._log_outcome("clean kept", path, "its place in the deliver folder is taken")
         except OSError as error:
-            self._cannot("handle", path, error)
+            if self._stat(path) is not None:
+                self._cannot("handle", path, error)
 
     def _remember(self, path: str, identity: FileIdentity, outcome: Outcome) -> None:
         self._journal.remember(*os.path.split(path), identity, outcome)
