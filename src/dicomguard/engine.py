@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import mmap
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -18,6 +19,17 @@ ENGINES = {"yara": "yara", "yara-x": "yara_x"}
 
 MATCH_LIMIT = 1_000_000
 """Matches of one string after which both engines stop counting."""
+
+
+_NOT_CODE = re.compile(
+    r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|=\s*/(?:\\.|[^/\\\n])+/[a-z]*|=\s*\{[^{}]*\}',
+    re.DOTALL,
+)
+
+
+def code_of(source: str) -> str:
+    """A rule source without comments and strings."""
+    return _NOT_CODE.sub(" ", source)
 
 
 class RuleName(NamedTuple):
@@ -143,15 +155,23 @@ class _Libyara:
         return ScanResult(sorted(matches, key=_by_place), limits)
 
 
+_PRIVATE_RULE = re.compile(r"\bprivate\s+(?:global\s+)?rule\s+(\w+)")
+"""A private rule; YARA-X does not say which ones are."""
+
+
 class _YaraX:
     def __init__(self, module: Any, sources: Mapping[str, str]) -> None:
         self._module = module
         compiler = module.Compiler()
         compiler.enable_includes(False)
+        self._private: set[RuleName] = set()
         try:
             for namespace, source in sources.items():
                 compiler.new_namespace(namespace)
                 compiler.add_source(source, origin=namespace)
+                self._private |= {
+                    RuleName(namespace, name) for name in _PRIVATE_RULE.findall(code_of(source))
+                }
         except module.CompileError as error:
             raise RuleSyntaxError(str(error)) from error
         self._rules = compiler.build()
@@ -159,7 +179,7 @@ class _YaraX:
     def declared(self) -> Iterable[Declared]:
         for rule in self._rules:
             name = RuleName(rule.namespace, rule.identifier)
-            yield Declared(name, dict(rule.metadata), is_private=False)
+            yield Declared(name, dict(rule.metadata), is_private=name in self._private)
 
     def scan(self, data: bytes | mmap.mmap, seconds: int) -> ScanResult:
         scanner = self._module.Scanner(self._rules)

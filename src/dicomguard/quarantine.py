@@ -65,7 +65,6 @@ RECORD_VERSION = 1
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_COPY_BYTES = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UNDECODABLE = (
     cart.InvalidCARTException,

@@ -8,6 +8,7 @@ end, and the finding's place is that, not the trigger's.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from dicomguard.engine import (
     Match,
     RuleName,
     RuleSyntaxError,
+    code_of,
     compile_rules,
     default_engine,
 )
@@ -162,18 +164,42 @@ def _read(folders: Sequence[Path]) -> dict[str, str]:
     """Rule sources by namespace: the file's name for shipped rules, its path for others."""
     sources: dict[str, str] = {}
     for folder in (shipped_rules(), *folders):
-        files = sorted(path for path in folder.rglob("*.yar*") if path.suffix in (".yar", ".yara"))
-        if not files:
-            msg = f"no rules: {folder} is not a folder that holds *.yar files"
-            raise DicomguardError(msg)
-        for path in files:
-            try:
-                source = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                msg = f"cannot read the rules in {path}: {error}"
-                raise DicomguardError(msg) from error
-            sources[path.name if folder == shipped_rules() else str(path)] = source
+        path = folder
+        try:
+            files = _rule_files(folder)
+            if not files:
+                msg = f"no rules: {folder} is not a folder that holds *.yar files"
+                raise DicomguardError(msg)
+            for path in files:
+                name = path.name if folder == shipped_rules() else _namespace(path)
+                sources[name] = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            msg = f"cannot read the rules in {path}: {error}"
+            raise DicomguardError(msg) from error
     return sources
+
+
+def _namespace(path: Path) -> str:
+    """The path as text that both engines accept, whatever bytes it is made of."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _rule_files(folder: Path) -> list[Path]:
+    """The rule files below a folder.
+
+    Raises:
+        OSError: A folder cannot be listed: its rules would be missing from the pack.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    return sorted(
+        Path(top, name)
+        for top, _, names in os.walk(folder, onerror=fail)
+        for name in names
+        if name.endswith((".yar", ".yara"))
+    )
 
 
 def _declared(engine: str, namespace: str, source: str) -> list[Rule]:
@@ -192,17 +218,18 @@ def _declared(engine: str, namespace: str, source: str) -> list[Rule]:
     if len({rule.where for rule in rules}) > 1:
         msg = f"{namespace}: all rules of one file must have the same meta.where"
         raise DicomguardError(msg)
-    if any("id" in each.meta for each in declared):
+    if any("where" in each.meta for each in declared):
         _lint(namespace, source, rules[0].where)
     return rules
 
 
 def _rule(name: RuleName, meta: Mapping[str, Any]) -> Rule:
-    """A rule from its meta; one without an ``id`` is a third party's and looks at whole files."""
-    if "id" not in meta:
+    """A rule from its meta; one without ``where`` is a third party's and looks at whole files."""
+    if "where" not in meta:
         return Rule(name=name, where=Where.FILE, kind=_third_party(name, meta))
     problems = [f"meta.{key} is missing" for key in _NEEDED if not meta.get(key)]
     problems += [f"meta.{key} is unknown" for key in meta if key not in _NEEDED + _OPTIONAL]
+    problems += [f"meta.{key} is no text" for key in meta if not isinstance(meta[key], str)]
     if problems:
         raise DicomguardError(f"{name.namespace}: rule {name.name}: {'; '.join(problems)}")
     try:
@@ -250,13 +277,9 @@ def _third_party(name: RuleName, meta: Mapping[str, Any]) -> FindingKind:
     )
 
 
-_NOT_CODE = re.compile(
-    r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|=\s*/(?:\\.|[^/\\\n])+/[a-z]*|=\s*\{[^{}]*\}',
-    re.DOTALL,
-)
 _PLACE_BOUND = re.compile(
-    r"\b(filesize|entrypoint|u?int(?:8|16|32)(?:be)?\s*\(\s*(?:0x)?[0-9a-fA-F]+\s*\)|import)\b"
-    r"|[$#!@][\w*]*\s+(at|in)\b"
+    r"\b(?:filesize|entrypoint|import)\b|\bu?int(?:8|16|32)(?:be)?\s*\(\s*[0-9a-fA-Fx]+\s*\)"
+    r"|(?:[$#!@][\w*]*|\bthem|\))\s+(?:at|in)\b"
 )
 _SHORT_STRING = re.compile(
     r'(\$\w*)\s*=\s*(?:"((?:\\x[0-9a-fA-F]{2}|\\.|[^"\\\n]){1,3})"|\{((?:\s*[0-9a-fA-F?~]{2,3}){1,3}\s*)\})'
@@ -266,8 +289,7 @@ _SHORT_STRING = re.compile(
 def _lint(namespace: str, source: str, where: Where) -> None:
     """Refuse what would make a rule slow or, in gathered values, wrong."""
     if where is not Where.FILE:
-        code = _NOT_CODE.sub(" ", source)
-        bound = _PLACE_BOUND.search(code)
+        bound = _PLACE_BOUND.search(code_of(source))
         if bound:
             msg = (
                 f"{namespace}: `{bound.group().strip()}` means nothing in gathered values; only "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
 import signal
 from concurrent.futures import Future
@@ -92,6 +93,7 @@ def _start(settings: ScanSettings) -> None:
     global _settings  # noqa: PLW0603 - a worker process has one setting for its life
     _settings = settings
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what Ctrl-C means
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a rule's console.log is no part of the report
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_PER_WORKER, MEMORY_PER_WORKER))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _ = settings.pack

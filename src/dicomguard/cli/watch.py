@@ -84,7 +84,7 @@ def watch_command(
     workers: int,
     strict: bool,
 ) -> None:
-    r"""Watch INGEST and everything below it until SIGTERM or Ctrl-C.
+    """Watch INGEST and everything below it until SIGTERM or Ctrl-C.
 
     Files that are there already, and all that come, are examined. Suspicious and malicious ones
     go to the quarantine, where `dicomguard quarantine` lists and restores them. One line for each
@@ -94,7 +94,7 @@ def watch_command(
     Examples
       dicomguard watch /data/incoming --quarantine /data/vault
       dicomguard watch /data/incoming --quarantine /data/vault --deliver /data/archive
-    """
+    """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
     _log_to_standard_error()
     folders = Folders.resolve(ingest, vault, deliver, state)
     settings = scan_settings(rule_folders, engine, strict=strict)

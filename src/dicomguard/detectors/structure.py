@@ -208,9 +208,11 @@ def _graded(source: Source, odd: Oddity) -> FindingKind:
 def _at(
     source: Source, kind: FindingKind, offset: int, owner: Element | Item | None, detail: str
 ) -> Finding:
-    offset = min(offset, source.layout.size - 1)
+    size = source.layout.size
+    offset = min(offset, size - 1)
+    end = min(offset + 8, size)
     region = source.layout.span_at(offset).region
-    return source.finding(kind, offset, offset + 8, detail=detail, region=region, owner=owner)
+    return source.finding(kind, offset, end, detail=detail, region=region, owner=owner)
 
 
 def _is_abused(element: Element) -> bool:

@@ -129,6 +129,8 @@ class _Walker:
         self.steps = 0
         self.unvouched: int | None = None
         """Start of the trailing run of root elements that nothing vouches for."""
+        self.descends = False
+        """Whether that run begins out of order: a tail even if it can be read to its end (NULs)."""
 
     # ------------------------------------------------------------------ the file
 
@@ -145,11 +147,9 @@ class _Walker:
             layout.cut(0, Region.PREAMBLE, None, is_value=True)
         if start:
             layout.cut(start - 4, Region.PREFIX, None, is_value=False)
-        start = self._meta(start)
+        start = self._command_set(self._meta(start))
         layout.transfer_syntax = layout.text(self.data, TRANSFER_SYNTAX)[:64]
-        if layout.transfer_syntax == DEFLATED and self._plausible(start, -1) is None:
-            self._deflated(start)
-        else:
+        if layout.transfer_syntax != DEFLATED or not self._deflated(start):
             self.dataset(start)
         return layout
 
@@ -161,8 +161,12 @@ class _Walker:
         """
         data = self.data
         if data[128:132] == b"DICM":
-            in_a_value = data[132:134] != b"\2\0" and self._is_bare_dataset(across=132)
-            return 0 if in_a_value else 132
+            # Readers go on at 132 whatever comes before: only where they could not is it a value.
+            is_readable = any(
+                self._header(132, self.size, implicit=False, big_endian=order)
+                for order in (False, True)
+            )
+            return 132 if is_readable or not self._is_bare_dataset(across=132) else 0
         if data[:4] == b"DICM":
             return 4
         return 0 if self._is_bare_dataset() else None
@@ -215,6 +219,28 @@ class _Walker:
         self.frames.clear()
         return position
 
+    def _command_set(self, position: int) -> int:
+        """Walk group 0000 before the data set and answer where it ends.
+
+        It is implicit VR little endian whatever follows (PS3.7 section 6.3.1). It has no place in a
+        file, but readers skip it and read the data set in the encoding of its own first element.
+        """
+        frame = self._open_root(Region.DATASET, implicit=True, big_endian=False)
+        while self.data[position : position + 2] == b"\0\0" and not self._exhausted():
+            header = self._header(position, self.size, implicit=True, big_endian=False)
+            if (
+                header is None
+                or header.vr
+                or header.length > self.size - header.value
+                or not dictionary.public_vr(header.tag)  # else it may be a deflate stream
+            ):
+                break
+            end = header.value + header.length
+            self._element(frame, header, position, end)
+            position = end
+        self.frames.clear()
+        return position
+
     def _encoding(self, position: int) -> tuple[bool, bool]:
         """VR encoding and byte order of the data set.
 
@@ -227,8 +253,12 @@ class _Walker:
             return False, syntax == EXPLICIT_BIG
         return False, self.data[position] == 0 and self.data[position + 1] != 0
 
-    def _deflated(self, start: int) -> None:
-        """Inflate a deflated data set in bounded steps (PS3.5 section A.5) and walk the result."""
+    def _deflated(self, start: int) -> bool:
+        """Inflate a deflated data set in bounded steps (PS3.5 section A.5) and walk the result.
+
+        False if it is no deflate stream but stands there plain. Only what zlib refuses is taken for
+        plain: a stream can be made to begin with the bytes of a known element.
+        """
         layout, budget = self.layout, self.budgets.inflated_bytes
         stream = zlib.decompressobj(-zlib.MAX_WBITS)
         chunks: list[bytes] = []
@@ -238,10 +268,9 @@ class _Walker:
                 if not pending:
                     pending = self.data[position : position + _INFLATE_STEP]
                     position += len(pending)
-                if not pending:
-                    error = StreamError.BROKEN
-                    break
                 chunks.append(stream.decompress(pending, min(_INFLATE_STEP, budget - total + 1)))
+                if not pending and not chunks[-1]:  # zlib may hold output after its last input
+                    error = StreamError.BROKEN
                 pending = stream.unconsumed_tail
                 total += len(chunks[-1])
                 if total > budget:
@@ -249,6 +278,8 @@ class _Walker:
         except zlib.error:
             error = StreamError.BROKEN
         inflated = b"".join(chunks)[:budget]
+        if error is StreamError.BROKEN and not inflated and self._plausible(start, -1):
+            return False
         end = self.size
         if error is None:
             end = position - len(stream.unused_data)
@@ -271,6 +302,7 @@ class _Walker:
         layout.inflated = Inflated(
             offset=start, length=end - start, data=inflated, layout=inner.layout, error=error
         )
+        return True
 
     # ------------------------------------------------------------------ data set
 
@@ -284,6 +316,8 @@ class _Walker:
             if position >= frame.end:
                 if not frame.is_defined:
                     self._odd(OddityKind.DELIMITER, position, frame.owner)
+                elif frame.owner is None and self.unvouched is not None and self.descends:
+                    self._tail(position)
                 self._close(position)
             elif self._exhausted():
                 layout.cut(position, Region.GAP, None, is_value=True)
@@ -314,7 +348,7 @@ class _Walker:
             end = frame.end
         made = self._element(frame, header, position, end)
         if end > made.value and (made.vr == "SQ" or (made.vr == "UN" and _is_sequence(made))):
-            if self._is_tag(made.value, _ITEM, big_endian=frame.big_endian):
+            if self._is_tag(made.value, _ITEM, big_endian=frame.big_endian and made.vr != "UN"):
                 return self._open_sequence(frame, made, is_defined=True)
             self._odd(OddityKind.UNREADABLE, made.value, made)
         return end
@@ -330,7 +364,7 @@ class _Walker:
             self.unvouched = None
             return True
         if self.unvouched is None:
-            self.unvouched = position
+            self.unvouched, self.descends = position, header.tag <= frame.last_tag
         return fits and frame.last_tag < PIXEL_DATA
 
     def _is_vouched(self, frame: _Frame, header: _Header) -> bool:
@@ -434,6 +468,7 @@ class _Walker:
                 return position
         elif frame.is_defined or in_element is not (element == _ITEM_END):
             self._odd(OddityKind.DELIMITER, position, frame.owner)
+        self.steps += 1
         if length:
             self._odd(OddityKind.DELIMITER_LENGTH, position, frame.owner, length)
         self.layout.cut(position, frame.region, frame.owner, is_value=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import textwrap
 
 from rich.console import Console
 from rich.text import Text
@@ -33,6 +35,8 @@ _ADVICE = {
     Verdict.SUSPICIOUS: "Hold this file until someone has looked at where it came from.",
     Verdict.INCOMPLETE: "Hold this file: it was not fully examined, so nobody can call it clean.",
 }
+_INDENT = 20
+_REPEATED = re.compile(r"(\\x[0-9a-f]{2})\1{3,}")
 _LISTED = 20
 """Findings of one file that are written out; JSON Lines has them all."""
 
@@ -72,8 +76,8 @@ class TextReport:
 
     def _finding(self, finding: Finding) -> None:
         kind, place = finding.kind, finding.place
-        if kind is INCOMPLETE or kind.id == INCOMPLETE.id:
-            self._console.print(f"    not examined  {escape.printable(finding.detail)}")
+        if kind.id == INCOMPLETE.id:
+            self._console.print(f"    not examined: {escape.printable(finding.detail)}")
             return
         self._console.print(
             Text.assemble(
@@ -81,7 +85,7 @@ class TextReport:
                 (f"{kind.severity!s:<8}", _SEVERITY_STYLE[kind.severity]),
                 "  ",
                 (kind.id, "bold"),
-                f"  {kind.title} ({kind.confidence})",
+                f"  {escape.printable(kind.title)} ({kind.confidence})",
             )
         )
         where = place.region.value
@@ -96,7 +100,7 @@ class TextReport:
         if finding.masked and not self._show_values:
             self._line("seen", "a value's text, hidden: --show-values shows it")
         elif finding.evidence:
-            self._line("seen", escape.evidence(finding.evidence))
+            self._line("seen", _REPEATED.sub(_shortened, escape.evidence(finding.evidence)))
         if kind.category in (Category.MALWARE, Category.EXPLOIT):
             self._line("why", kind.why)
         references = [kind.reference] if kind.reference else []
@@ -105,7 +109,13 @@ class TextReport:
             self._line("see", ", ".join(references))
 
     def _line(self, label: str, text: str) -> None:
-        self._console.print(Text.assemble(" " * 14, (f"{label:<6}", "dim"), escape.printable(text)))
+        """A labelled line, wrapped under itself on a terminal, whole for other programs."""
+        lines = [escape.printable(text)]
+        if self._console.is_terminal:
+            lines = textwrap.wrap(lines[0], max(40, self._console.width - _INDENT)) or lines
+        self._console.print(Text.assemble((f"{label:>{_INDENT - 2}}  ", "dim"), lines[0]))
+        for line in lines[1:]:
+            self._console.print(" " * _INDENT + line)
 
     def end(self, summary: Summary) -> None:
         """Write the totals."""
@@ -130,6 +140,11 @@ class TextReport:
             out.print(Text(f"lesser findings: {', '.join(lesser)}", "dim"))
         pack = self._settings.pack
         out.print(Text(f"{pack.version}, engine {pack.engine}", "dim"))
+
+
+def _shortened(run: re.Match[str]) -> str:
+    r"""A run of one byte as ``\x00(12 times)``."""
+    return f"{run[1]}({len(run[0]) // 4} times)"
 
 
 def _is_shown(finding: Finding, verdict: Verdict) -> bool:

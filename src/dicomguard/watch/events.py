@@ -64,9 +64,9 @@ class FolderEvents:
 
     def close(self) -> None:
         """Stops watching; when it returns nothing more is reported."""
-        logging.getLogger("watchdog").removeHandler(self._complaints)
         self._observer.stop()
         self._observer.join()
+        logging.getLogger("watchdog").removeHandler(self._complaints)
 
 
 def most_folders() -> int:

@@ -161,11 +161,13 @@ class WatchService:
     def _receive(self) -> None:
         """Waits until there is something to do, then takes in what others have left."""
         with suppress(Empty):
-            self._inbox.get(timeout=self._seconds_to_wait())()
+            message = self._inbox.get(timeout=self._seconds_to_wait())
             for _ in range(_MESSAGES_PER_STEP):
                 if self._stopping:
                     return
-                self._inbox.get_nowait()()
+                message()
+                message = self._inbox.get_nowait()
+            self._inbox.put(message)
 
     def _seconds_to_wait(self) -> float:
         if self._walks:
@@ -289,11 +291,14 @@ class WatchService:
         known: dict[str, Known],
         below: list[str] | None,
     ) -> None:
+        path = os.path.join(folder, entry.name)
         try:
             info = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
             return
-        path = os.path.join(folder, entry.name)
+        except OSError as error:
+            self._cannot("look at", path, error)
+            return
         if not stat.S_ISDIR(info.st_mode):
             self._found(path, info, known.pop(entry.name, None))
         elif below is not None:
@@ -428,7 +433,7 @@ class WatchService:
         return (
             f"watching {printable(self._ingest)} by {by} a scan every {options.reconcile:g} s; "
             f"files are taken after {options.settle:g} s of quiet and scanned by "
-            f"{options.workers} workers with rules {self._vault.rules_version}; "
+            f"{options.workers} workers with {self._vault.rules_version}; "
             f"what is found goes to {printable(self._vault.folder)}, files that cannot be "
             f"examined {'stay' if options.keep_incomplete else 'too'}, clean ones "
             f"{'stay' if self._delivery is None else f'go to {printable(self._delivery.folder)}'}"

@@ -1,0 +1,227 @@
+"""Worker processes: whatever happens to one costs the file in its hand, never another, never the run."""
+
+from __future__ import annotations
+
+import multiprocessing.forkserver
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dicomguard import Report, ScanSettings, Verdict, scan_file
+from dicomguard import workers as workers_module
+from dicomguard.workers import ScanPool
+from fixtures.build import all_fixtures
+from fixtures.carriers import carrier
+from fixtures.dicomfile import PRIVATE_TAG, element, private
+
+LARGE = 400 << 20
+"""Bytes that take a worker long enough to be caught at; sparse on disk."""
+
+SMALL = ("ct", "poly-pe", "name-obrien", "eicar", "deflate-tail")
+
+
+@pytest.fixture
+def small_files(tmp_path: Path) -> dict[str, Verdict]:
+    """A few small files by path, with the verdict that each must get."""
+    paths = {}
+    for name in SMALL:
+        fixture = all_fixtures()[name]
+        path = tmp_path / fixture.filename
+        path.write_bytes(fixture.data)
+        assert fixture.verdict is not None
+        paths[str(path)] = fixture.verdict
+    return paths
+
+
+@pytest.fixture
+def large_file(tmp_path: Path) -> Path:
+    """A DICOM file whose last value, of a private element, goes on and on."""
+    path = tmp_path / "large.dcm"
+    value = element(PRIVATE_TAG, "OB", b"", length=LARGE).header
+    file = carrier()
+    before = [part.encoded for part in file.dataset if part.tag < PRIVATE_TAG]
+    path.write_bytes(file.head + b"".join((*before, private(b"")[0].encoded, value)))
+    os.truncate(path, path.stat().st_size + LARGE)
+    return path
+
+
+def holder(path: Path) -> int:
+    """The worker that has a file open, as soon as there is one."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        for pid in workers():
+            try:
+                opened = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+            except OSError:  # closed, or ended, while it was looked at
+                continue
+            if str(path) in opened:
+                return pid
+    pytest.fail("no worker opened the file")
+
+
+def workers() -> list[int]:
+    """Worker processes: the children of the server that forks them."""
+    server = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+            except OSError:
+                continue
+            if int(parent) == server:
+                found.append(int(entry.name))
+    return found
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process that does nothing meanwhile, so that what happens to it does so in mid-scan."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def run(small_files: dict[str, Verdict], large_file: Path, harm: Callable[[int], object]) -> Report:
+    """Scan all files at once, harm the worker of the large one, and answer the latter's report.
+
+    Every other file must have its verdict.
+    """
+    with ScanPool(ScanSettings(), workers=2) as pool:
+        before = {path: pool.submit(path) for path in list(small_files)[:2]}
+        victim = pool.submit(str(large_file))
+        after = {path: pool.submit(path) for path in list(small_files)[2:]}
+        harm(holder(large_file))
+        verdicts = {path: each.result(60).verdict for path, each in (before | after).items()}
+        report = victim.result(60)
+        again = pool.submit(next(iter(small_files))).result(60)
+    assert verdicts == small_files
+    assert again.verdict is Verdict.CLEAN, "the pool goes on"
+    return report
+
+
+def assert_incomplete(report: Report, reason: str) -> None:
+    assert report.verdict is Verdict.INCOMPLETE
+    assert not report.complete
+    assert len(report.unexamined) == 1
+    assert reason in report.unexamined[0]
+    assert [each.kind.id for each in report.findings] == ["SCAN-INCOMPLETE"]
+
+
+def test_a_pool_scans_as_one_process_does(small_files: dict[str, Verdict]) -> None:
+    with ScanPool(ScanSettings(), workers=2) as pool:
+        reports = {path: pool.submit(path) for path in small_files}
+        for path, report in reports.items():
+            assert report.result(60) == scan_file(path)
+
+
+def test_strictness_reaches_the_workers(tmp_path: Path) -> None:
+    path = tmp_path / "tail.dcm"
+    path.write_bytes(all_fixtures()["tail-text"].data)
+    with ScanPool(ScanSettings(strict=True), workers=1) as pool:
+        assert pool.submit(str(path)).result(60).verdict is Verdict.SUSPICIOUS
+
+
+@pytest.mark.parametrize(
+    "death", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT], ids=lambda number: number.name
+)
+def test_a_worker_dies(
+    small_files: dict[str, Verdict], large_file: Path, death: signal.Signals
+) -> None:
+    def harm(pid: int) -> None:
+        os.kill(pid, death)
+
+    assert_incomplete(run(small_files, large_file, harm), death.name)
+
+
+def test_a_file_shrinks_under_a_worker(small_files: dict[str, Verdict], large_file: Path) -> None:
+    """The mapped pages are gone: the kernel answers the next access with SIGBUS."""
+
+    def harm(pid: int) -> None:
+        with stopped(pid):
+            os.truncate(large_file, 4096)
+
+    assert_incomplete(run(small_files, large_file, harm), "SIGBUS")
+
+
+@pytest.mark.parametrize("name", ["grown", "replaced"])
+def test_a_file_changes_while_a_worker_reads(
+    small_files: dict[str, Verdict], large_file: Path, name: str
+) -> None:
+    def harm(pid: int) -> None:
+        with stopped(pid):
+            if name == "grown":
+                with large_file.open("ab") as stream:
+                    stream.write(b"MZ")
+            else:
+                large_file.unlink()
+                large_file.write_bytes(carrier().data)
+
+    assert_incomplete(run(small_files, large_file, harm), "the file changed while it was read")
+
+
+def test_a_file_vanishes_while_a_worker_reads(
+    small_files: dict[str, Verdict], large_file: Path
+) -> None:
+    def harm(pid: int) -> None:
+        with stopped(pid):
+            large_file.unlink()
+
+    assert_incomplete(run(small_files, large_file, harm), "No such file")
+
+
+def test_a_worker_needs_too_much_memory(small_files: dict[str, Verdict], large_file: Path) -> None:
+    """The kernel's limit is lowered while it works, to little more than the worker uses already."""
+
+    def harm(pid: int) -> None:
+        with stopped(pid):
+            assert resource.prlimit(pid, resource.RLIMIT_DATA)[1] == (
+                workers_module.MEMORY_PER_WORKER
+            )
+            used = next(
+                int(line.split()[1]) << 10
+                for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+                if line.startswith("VmData")
+            )
+            resource.prlimit(pid, resource.RLIMIT_DATA, (used + (64 << 20),) * 2)
+
+    assert_incomplete(run(small_files, large_file, harm), "MiB")
+
+
+def test_a_worker_takes_too_long(
+    small_files: dict[str, Verdict], large_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stopped for good; the time it has is shortened, lest the test take as long."""
+    monkeypatch.setattr(workers_module, "SECONDS_PER_FILE", 2)
+
+    def harm(pid: int) -> None:
+        os.kill(pid, signal.SIGSTOP)
+
+    assert_incomplete(run(small_files, large_file, harm), "longer than 2 s")
+
+
+def test_workers_end_with_their_pool(small_files: dict[str, Verdict]) -> None:
+    with ScanPool(ScanSettings(), workers=2) as pool:
+        pool.submit(next(iter(small_files))).result(60)
+        mine = workers()
+        assert mine
+    assert not set(mine) & set(workers())
+
+
+def test_an_error_ends_the_workers_at_once(large_file: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), ScanPool(ScanSettings(), workers=1) as pool:
+        for _ in range(50):
+            pool.submit(str(large_file))
+        holder(large_file)
+        raise KeyboardInterrupt
+    assert time.monotonic() - started < 15
+    assert not workers()
