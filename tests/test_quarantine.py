@@ -11,6 +11,7 @@ from pathlib import Path
 import cart
 import pytest
 
+from dicomguard.files import ChangedError, ScannedFile, identity_of, opened_folder
 from dicomguard.model import (
     Category,
     Confidence,
@@ -23,17 +24,7 @@ from dicomguard.model import (
     Severity,
     Verdict,
 )
-from dicomguard.quarantine import (
-    ChangedError,
-    DamagedError,
-    Record,
-    ScannedFile,
-    Vault,
-    VaultError,
-    VaultWriter,
-    identity_of,
-    opened_folder,
-)
+from dicomguard.quarantine import DamagedError, Record, Vault, VaultError, VaultWriter
 
 CONTENT = b"MZ" + bytes(range(256)) * 1000
 KIND = FindingKind(

@@ -23,8 +23,9 @@ from pydicom.data import get_testdata_file
 
 from dicomguard.dicom.budgets import Budgets
 from dicomguard.errors import DicomguardError
+from dicomguard.files import ChangedError, ScannedFile, identity_of
 from dicomguard.model import FileIdentity, Verdict
-from dicomguard.quarantine import ChangedError, ScannedFile, Vault, VaultWriter, identity_of
+from dicomguard.quarantine import Vault, VaultWriter
 from dicomguard.scan import ScanSettings
 from dicomguard.watch import service as service_module
 from dicomguard.watch.deliver import Delivery, OccupiedError

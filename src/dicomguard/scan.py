@@ -18,32 +18,13 @@ from dicomguard.dicom.budgets import Budgets
 from dicomguard.dicom.layout import Data
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.walker import walk
-from dicomguard.model import (
-    Category,
-    Confidence,
-    FileIdentity,
-    Finding,
-    FindingKind,
-    Instance,
-    Place,
-    Region,
-    Report,
-    Severity,
-    Verdict,
-)
+from dicomguard.files import READ_FLAGS, identity_of
+from dicomguard.incomplete import incomplete_finding, unexamined_report
+from dicomguard.model import FileIdentity, Finding, Instance, Report, Verdict
 from dicomguard.rules import RulePack
 
 _MAPPED_FROM = 64 << 20
 """Files of this size are mapped instead of read."""
-
-INCOMPLETE = FindingKind(
-    id="SCAN-INCOMPLETE",
-    title="Not all of the file could be examined",
-    category=Category.INVENTORY,
-    severity=Severity.LOW,
-    confidence=Confidence.CONFIRMED,
-    why="What was not examined is never called clean. Hold the file and look at the reason.",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,10 +90,10 @@ def scan_file(path: str | os.PathLike[str], settings: ScanSettings | None = None
             after = os.stat(name, follow_symlinks=False)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return failed(name, reason)
+        return unexamined_report(name, reason)
     changed = (after.st_size, after.st_mtime_ns) != (identity.size, identity.mtime_ns)
     if changed or after.st_ino != identity.inode:
-        return failed(name, "the file changed while it was read")
+        return unexamined_report(name, "the file changed while it was read")
     return replace(report, identity=identity)
 
 
@@ -144,7 +125,7 @@ def scan_bytes(data: Data, name: str = "", settings: ScanSettings | None = None)
             found += detector.find(source, found)
         findings += found
     unexamined = list(dict.fromkeys(unexamined))
-    findings += [_incomplete(reason, len(data)) for reason in unexamined]
+    findings += [incomplete_finding(reason, len(data)) for reason in unexamined]
     findings.sort(key=_worst_first)
     verdict = policy.verdict(findings, complete=not unexamined, strict=settings.strict)
     return Report(
@@ -160,17 +141,6 @@ def scan_bytes(data: Data, name: str = "", settings: ScanSettings | None = None)
     )
 
 
-def failed(name: str, reason: str) -> Report:
-    """The report of a file that could not be examined at all."""
-    return Report(
-        path=name,
-        size=0,
-        verdict=Verdict.INCOMPLETE,
-        findings=(_incomplete(reason, 0),),
-        unexamined=(reason,),
-    )
-
-
 @contextmanager
 def _opened(name: str) -> Iterator[tuple[Data, FileIdentity]]:
     """The content of a regular file and which content that is.
@@ -179,20 +149,13 @@ def _opened(name: str) -> Iterator[tuple[Data, FileIdentity]]:
         OSError: The file cannot be opened or read.
         ValueError: It is no regular file.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(name, flags)
+    descriptor = os.open(name, READ_FLAGS)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             msg = "not a regular file"
             raise ValueError(msg)
-        identity = FileIdentity(
-            device=status.st_dev,
-            inode=status.st_ino,
-            size=status.st_size,
-            mtime_ns=status.st_mtime_ns,
-            ctime_ns=status.st_ctime_ns,
-        )
+        identity = identity_of(status)
         if status.st_size < _MAPPED_FROM:
             with open(descriptor, "rb", closefd=False) as stream:
                 yield stream.read(_MAPPED_FROM), identity
@@ -201,11 +164,6 @@ def _opened(name: str) -> Iterator[tuple[Data, FileIdentity]]:
                 yield mapped, identity
     finally:
         os.close(descriptor)
-
-
-def _incomplete(reason: str, size: int) -> Finding:
-    place = Place(region=Region.GAP, offset=0, length=size)
-    return Finding(kind=INCOMPLETE, place=place, detail=reason)
 
 
 def _worst_first(finding: Finding) -> tuple[int, int, int, str]:

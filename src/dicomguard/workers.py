@@ -7,13 +7,13 @@ import os
 import resource
 import signal
 from concurrent.futures import Future
-from types import TracebackType
 from typing import Self
 
 from pebble import ProcessExpired, ProcessPool
 
+from dicomguard.incomplete import unexamined_report
 from dicomguard.model import Report
-from dicomguard.scan import ScanSettings, failed, scan_file
+from dicomguard.scan import ScanSettings, scan_file
 
 SECONDS_PER_FILE = 300
 """Wall time after which a worker is killed."""
@@ -43,16 +43,9 @@ class ScanPool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self._pool.close()  # type: ignore[no-untyped-call]
-        else:
-            self._pool.stop()  # type: ignore[no-untyped-call]
+    def __exit__(self, *exception: object) -> None:
+        """Stop the workers; what they have not finished gets no report."""
+        self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
 
     def submit(self, path: str) -> Future[Report]:
@@ -70,13 +63,13 @@ def _outcome(path: str, done: Future[Report]) -> Report:
     try:
         return done.result()
     except TimeoutError:
-        return failed(path, f"the scan took longer than {SECONDS_PER_FILE} s")
+        return unexamined_report(path, f"the scan took longer than {SECONDS_PER_FILE} s")
     except ProcessExpired as death:
-        return failed(path, f"the worker died ({_cause(death.exitcode)})")
+        return unexamined_report(path, f"the worker died ({_cause(death.exitcode)})")
     except MemoryError:
-        return failed(path, f"the scan needed more than {MEMORY_PER_WORKER >> 20} MiB")
+        return unexamined_report(path, f"the scan needed more than {MEMORY_PER_WORKER >> 20} MiB")
     except Exception as error:  # noqa: BLE001 - a defect here must not call a file clean
-        return failed(path, f"the scanner failed: {type(error).__name__}: {error}")
+        return unexamined_report(path, f"the scanner failed: {type(error).__name__}: {error}")
 
 
 def _cause(exitcode: int | None) -> str:

@@ -17,11 +17,11 @@ import click
 from dicomguard.cli.options import scan_options, scan_settings
 from dicomguard.cli.progress import Progress
 from dicomguard.discover import Candidate, discover
+from dicomguard.incomplete import unexamined_report
 from dicomguard.model import Report
 from dicomguard.reports.jsonl import JsonLines
 from dicomguard.reports.summary import ExitCode, Summary
 from dicomguard.reports.text import TextReport
-from dicomguard.scan import failed
 from dicomguard.workers import ScanPool
 
 _FORMATS: dict[str, type[TextReport | JsonLines]] = {"text": TextReport, "jsonl": JsonLines}
@@ -53,7 +53,7 @@ def check_command(
     strict: bool,
     show_values: bool,
 ) -> None:
-    r"""Examine files, folders with all that is below them, or standard input (-).
+    """Examine files, folders with all that is below them, or standard input (-).
 
     The report goes to standard output, progress to standard error.
 
@@ -68,10 +68,10 @@ def check_command(
     Examples
       dicomguard check /data/incoming
       dicomguard check --format jsonl IM0001 IM0002 > report.jsonl
-    """
+    """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
     settings = scan_settings(rule_folders, engine, strict=strict)
-    report_to = _FORMATS[format_](settings, show_values=show_values)
-    summary = Summary()
+    report_to = _FORMATS[format_](show_values=show_values)
+    summary = Summary(rules=settings.rules_version, engine=settings.pack.engine)
     with ExitStack() as stack:
         pool = stack.enter_context(ScanPool(settings, workers))
         progress = stack.enter_context(Progress())
@@ -116,7 +116,7 @@ def _candidates(paths: tuple[str, ...]) -> Iterator[Candidate]:
 def _scan(candidate: Candidate, pool: ScanPool) -> Future[Report]:
     if candidate.problem:
         answer: Future[Report] = Future()
-        answer.set_result(failed(candidate.path, candidate.problem))
+        answer.set_result(unexamined_report(candidate.path, candidate.problem))
         return answer
     if candidate.path == _STANDARD_INPUT:
         return _scan_standard_input(pool)
@@ -126,9 +126,12 @@ def _scan(candidate: Candidate, pool: ScanPool) -> Future[Report]:
 def _scan_standard_input(pool: ScanPool) -> Future[Report]:
     """Scan what comes in, by way of a file that only this user can read."""
     answer: Future[Report] = Future()
-    with tempfile.NamedTemporaryFile(prefix="dicomguard-") as spool:
-        shutil.copyfileobj(sys.stdin.buffer, spool)
-        spool.flush()
-        report = pool.submit(spool.name).result()
-    answer.set_result(replace(report, path=_STANDARD_INPUT))
+    try:
+        with tempfile.NamedTemporaryFile(prefix="dicomguard-") as spool:
+            shutil.copyfileobj(sys.stdin.buffer, spool)
+            spool.flush()
+            report = replace(pool.submit(spool.name).result(), path=_STANDARD_INPUT)
+    except (OSError, AttributeError) as error:  # sys.stdin is None where it is closed
+        report = unexamined_report(_STANDARD_INPUT, getattr(error, "strerror", None) or str(error))
+    answer.set_result(report)
     return answer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +14,6 @@ from dicomguard.cli.options import scan_options, scan_settings
 from dicomguard.errors import DicomguardError
 from dicomguard.quarantine import VaultWriter
 from dicomguard.reports.escape import printable
-from dicomguard.reports.summary import ExitCode
 from dicomguard.version import VERSION
 from dicomguard.watch.deliver import Delivery
 from dicomguard.watch.folders import Folders
@@ -123,8 +121,6 @@ def watch_command(
             journal=journal,
             delivery=delivery,
         ).run()
-        # Left by an exception, the pool drops what it has not scanned yet: it stays for next time.
-        sys.exit(ExitCode.CLEAN)
 
 
 def _journal(folder: Path, scope: str) -> Journal:

@@ -68,11 +68,13 @@ def private_vr(tag: int, creator: str) -> str | None:
     table = _private_table(creator)
     if table is None:
         return None
-    group, element = tag >> 16, tag & 0xFFFF
-    entry = table.get(f"{group:04X}xx{element & 0xFF:02X}") or table.get(
-        f"{group:04X}{element:04X}"
-    )
-    return entry[0] if entry else None
+    text = f"{tag:08X}"
+    group, number = text[:4], text[6:]
+    # An entry for the very element counts before one for any block, that before any group.
+    for key in (text, f"{group}xx{number}", f"{group[:2]}xxxx{number}"):
+        if key in table:
+            return table[key][0]
+    return None
 
 
 def is_known_creator(creator: str) -> bool:

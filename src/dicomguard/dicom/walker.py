@@ -647,7 +647,7 @@ class _Walker:
 
     def _exhausted(self) -> bool:
         """Whether a budget for the whole walk is used up."""
-        if self.steps > self.budgets.elements:
+        if self.steps >= self.budgets.elements:
             self._limit(f"more than {self.budgets.elements} elements and items")
             return True
         if self.steps % _CLOCK_EVERY == 0 and time.monotonic() > self.deadline:

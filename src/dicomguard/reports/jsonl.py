@@ -13,7 +13,6 @@ from typing import Any
 from dicomguard.model import SCHEMA_VERSION, Finding, Report, Verdict
 from dicomguard.reports import escape
 from dicomguard.reports.summary import Summary
-from dicomguard.scan import ScanSettings
 from dicomguard.version import VERSION
 
 
@@ -58,14 +57,14 @@ def report_to_json(report: Report, *, show_values: bool = False) -> dict[str, An
     }
 
 
-def summary_to_json(summary: Summary, settings: ScanSettings) -> dict[str, Any]:
+def summary_to_json(summary: Summary) -> dict[str, Any]:
     """The totals of a run as JSON values."""
     return {
         "type": "summary",
         "schema": SCHEMA_VERSION,
         "dicomguard": VERSION,
-        "rules": settings.rules_version,
-        "engine": settings.pack.engine,
+        "rules": summary.rules,
+        "engine": summary.engine,
         "files": summary.files,
         "bytes": summary.bytes,
         "verdicts": {str(verdict): summary.verdicts[verdict] for verdict in Verdict},
@@ -78,8 +77,7 @@ def summary_to_json(summary: Summary, settings: ScanSettings) -> dict[str, Any]:
 class JsonLines:
     """Writes reports as they come."""
 
-    def __init__(self, settings: ScanSettings, *, show_values: bool) -> None:
-        self._settings = settings
+    def __init__(self, *, show_values: bool) -> None:
         self._show_values = show_values
 
     def file(self, report: Report, *, named: bool) -> None:  # noqa: ARG002 (every file is a line)
@@ -88,4 +86,4 @@ class JsonLines:
 
     def end(self, summary: Summary) -> None:
         """Write the summary's line."""
-        print(json.dumps(summary_to_json(summary, self._settings)))  # noqa: T201
+        print(json.dumps(summary_to_json(summary)))  # noqa: T201

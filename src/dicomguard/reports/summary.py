@@ -27,13 +27,18 @@ class Summary:
     """Running totals.
 
     Attributes:
+        rules: Number and hash of the rules.
+        engine: What they ran in.
         verdicts: Files by verdict.
         bytes: Total size of the files.
         kinds: Every kind of finding seen, by id.
         findings: Number of findings by id.
+        incomplete: Files that could not be fully examined, whatever their verdict.
         skipped: What was not opened, by what it is (``symbolic link``, ``FIFO``).
     """
 
+    rules: str
+    engine: str
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     bytes: int = 0
     kinds: dict[str, FindingKind] = field(default_factory=dict)

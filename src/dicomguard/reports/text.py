@@ -9,10 +9,10 @@ import textwrap
 from rich.console import Console
 from rich.text import Text
 
+from dicomguard.incomplete import INCOMPLETE
 from dicomguard.model import Category, Finding, Report, Severity, Verdict
 from dicomguard.reports import escape
 from dicomguard.reports.summary import Summary
-from dicomguard.scan import INCOMPLETE, ScanSettings
 
 _VERDICT_STYLE = {
     Verdict.MALICIOUS: "bold red",
@@ -47,8 +47,7 @@ class TextReport:
     A clean file is written only if it was named on the command line.
     """
 
-    def __init__(self, settings: ScanSettings, *, show_values: bool) -> None:
-        self._settings = settings
+    def __init__(self, *, show_values: bool) -> None:
         self._show_values = show_values
         self._console = Console(
             file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=True
@@ -138,8 +137,7 @@ class TextReport:
         ]
         if lesser:
             out.print(Text(f"lesser findings: {', '.join(lesser)}", "dim"))
-        pack = self._settings.pack
-        out.print(Text(f"{pack.version}, engine {pack.engine}", "dim"))
+        out.print(Text(f"{summary.rules}, engine {summary.engine}", "dim"))
 
 
 def _shortened(run: re.Match[str]) -> str:

@@ -11,11 +11,10 @@ from contextlib import contextmanager, suppress
 from typing import Self
 
 from dicomguard.errors import DicomguardError
-from dicomguard.quarantine import ChangedError, ScannedFile
+from dicomguard.files import FOLDER_FLAGS, ChangedError, ScannedFile
 from dicomguard.reports.escape import printable
 from dicomguard.watch.settle import kept_from_writers
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _UNNAMED = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
 _COPY_BYTES = 1 << 20
 _NOT_LINKABLE = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}
@@ -47,7 +46,7 @@ class Delivery:
         try:
             with suppress(FileExistsError):
                 os.mkdir(folder)
-            self._root = os.open(folder, _FOLDER)
+            self._root = os.open(folder, FOLDER_FLAGS)
         except OSError as error:
             raise DicomguardError(
                 f"cannot deliver to {printable(folder)}: {error.strerror}"
@@ -124,7 +123,7 @@ class Delivery:
                 except FileExistsError:
                     pass
                 try:
-                    following = os.open(part, _FOLDER, dir_fd=current)
+                    following = os.open(part, FOLDER_FLAGS, dir_fd=current)
                 except NotADirectoryError as error:
                     raise OccupiedError from error
                 os.close(current)

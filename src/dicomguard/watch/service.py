@@ -23,14 +23,9 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from types import FrameType
 
+from dicomguard.files import ChangedError, ScannedFile, identity_of, opened_folder
 from dicomguard.model import FileIdentity, Report, Verdict
-from dicomguard.quarantine import (
-    ChangedError,
-    ScannedFile,
-    VaultWriter,
-    identity_of,
-    opened_folder,
-)
+from dicomguard.quarantine import VaultWriter
 from dicomguard.reports.escape import printable
 from dicomguard.watch.deliver import Delivery, OccupiedError
 from dicomguard.watch.events import FolderEvents, most_folders

@@ -41,31 +41,33 @@ import hashlib
 import json
 import logging
 import os
-import re
 import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
 import cart
 
 from dicomguard.errors import DicomguardError
-from dicomguard.model import FileIdentity, Instance, Report, Verdict
+from dicomguard.files import (
+    FOLDER_FLAGS,
+    READ_FLAGS,
+    ChangedError,
+    ScannedFile,
+    identity_of,
+    opened_folder,
+    same_but_ctime,
+)
+from dicomguard.model import Report, Verdict
+from dicomguard.quarantine.record import Record
 from dicomguard.reports.escape import printable
 from dicomguard.reports.jsonl import finding_to_json
 from dicomguard.version import VERSION
 
-RECORD_VERSION = 1
-"""Version of a record's JSON; raised by every change that can break a reader."""
-
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _UNDECODABLE = (
     cart.InvalidCARTException,
     cart.InvalidARC4KeyException,
@@ -79,221 +81,12 @@ _UNDECODABLE = (
 _log = logging.getLogger(__name__)
 
 
-class ChangedError(Exception):
-    """A file is no longer the one that was scanned; nothing was done with it: scan it again."""
-
-
 class VaultError(DicomguardError):
     """The vault cannot do what was asked of it."""
 
 
 class DamagedError(VaultError):
     """A record or an object is not what was written."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScannedFile:
-    """A file by its name in an open folder, and the content that was scanned under that name.
-
-    Attributes:
-        folder: Descriptor of the folder; it stays the caller's.
-        name: Name in that folder.
-        path: Absolute path without symbolic links, for the record.
-        identity: What was scanned.
-    """
-
-    folder: int
-    name: str
-    path: str
-    identity: FileIdentity
-
-    @contextmanager
-    def opened(self) -> Iterator[int]:
-        """A descriptor of exactly what was scanned, open for reading.
-
-        Raises:
-            ChangedError: The file is gone, was changed, or is no longer a regular file.
-            OSError: It cannot be opened.
-        """
-        try:
-            descriptor = os.open(self.name, _READ, dir_fd=self.folder)
-        except OSError as error:
-            # ELOOP: a symbolic link by now; ENXIO: a socket; ENOTDIR cannot be, names hold no "/".
-            if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
-                raise ChangedError(self.path) from error
-            raise
-        try:
-            self.require_unchanged(descriptor)
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-    def require_unchanged(self, descriptor: int) -> None:
-        """Raises `ChangedError` unless the descriptor still is what was scanned."""
-        info = os.fstat(descriptor)
-        if not stat.S_ISREG(info.st_mode) or identity_of(info) != self.identity:
-            raise ChangedError(self.path)
-
-    def unlink(self) -> None:
-        """Removes the name, if it still is the file that was scanned.
-
-        Its inode, size and modification time are compared immediately before: a hard link of the
-        file to another place has changed its ctime since. A file that replaces it in the few
-        microseconds between goes unseen; `VaultWriter` uses this only across file systems.
-
-        Raises:
-            ChangedError: Another file has the name by now, or none.
-        """
-        try:
-            info = os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
-        except FileNotFoundError as error:
-            raise ChangedError(self.path) from error
-        if not _same_but_ctime(info, self.identity):
-            raise ChangedError(self.path)
-        os.unlink(self.name, dir_fd=self.folder)
-
-
-def identity_of(info: os.stat_result) -> FileIdentity:
-    """The identity that a file has by its ``stat``."""
-    return FileIdentity(
-        device=info.st_dev,
-        inode=info.st_ino,
-        size=info.st_size,
-        mtime_ns=info.st_mtime_ns,
-        ctime_ns=info.st_ctime_ns,
-    )
-
-
-@contextmanager
-def opened_folder(path: str, *, root: int | None = None) -> Iterator[int]:
-    """A descriptor of a folder, come to through real folders only: no component may be a link.
-
-    Args:
-        path: Absolute, or relative to ``root``; the empty path is ``root`` itself.
-        root: Descriptor of the folder that a relative path starts from; not used for an absolute.
-
-    Raises:
-        OSError: A component is missing, no folder or a symbolic link (``ENOTDIR``).
-    """
-    start = "/" if path.startswith("/") else "."
-    current = os.open(start, os.O_PATH | _FOLDER, dir_fd=root)
-    try:
-        for part in filter(None, path.split("/")):
-            following = os.open(part, os.O_PATH | _FOLDER, dir_fd=current)
-            os.close(current)
-            current = following
-        # A path descriptor can be walked through but neither listed nor synced.
-        folder = os.open(".", os.O_RDONLY | _FOLDER, dir_fd=current)
-    finally:
-        os.close(current)
-    try:
-        yield folder
-    finally:
-        os.close(folder)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """What happened to one quarantined file.
-
-    Attributes:
-        id: Generated, unique and sortable by time.
-        original_path: Absolute; bytes that are not UTF-8 are surrogate escapes.
-        sha256: Of the original bytes, lower-case hex.
-        identity: Of the original: device, inode, size in bytes, times in nanoseconds.
-        mode: Permission bits of the original.
-        uid: Owner of the original.
-        gid: Group of the original.
-        quarantined_at: ISO 8601, UTC.
-        findings: As ``dicomguard check --format jsonl`` gives them, values masked.
-    """
-
-    id: str
-    original_path: str
-    sha256: str
-    identity: FileIdentity
-    mode: int
-    uid: int
-    gid: int
-    quarantined_at: str
-    verdict: Verdict
-    instance: Instance
-    findings: tuple[dict[str, Any], ...]
-    unexamined: tuple[str, ...]
-    rules_version: str
-    dicomguard_version: str
-
-    def to_json(self) -> dict[str, Any]:
-        """The record as JSON values, times as ISO 8601 beside their nanoseconds."""
-        return {
-            "schema_version": RECORD_VERSION,
-            "id": self.id,
-            "original_path": self.original_path,
-            "sha256": self.sha256,
-            "size": self.identity.size,
-            "mode": f"{self.mode:04o}",
-            "uid": self.uid,
-            "gid": self.gid,
-            "device": self.identity.device,
-            "inode": self.identity.inode,
-            "mtime": _iso_time(self.identity.mtime_ns),
-            "mtime_ns": self.identity.mtime_ns,
-            "ctime": _iso_time(self.identity.ctime_ns),
-            "ctime_ns": self.identity.ctime_ns,
-            "quarantined_at": self.quarantined_at,
-            "verdict": str(self.verdict),
-            "study_instance_uid": self.instance.study_instance_uid,
-            "series_instance_uid": self.instance.series_instance_uid,
-            "sop_instance_uid": self.instance.sop_instance_uid,
-            "modality": self.instance.modality,
-            "findings": list(self.findings),
-            "unexamined": list(self.unexamined),
-            "rules_version": self.rules_version,
-            "dicomguard_version": self.dicomguard_version,
-        }
-
-    @classmethod
-    def from_json(cls, text: bytes) -> Self:
-        """The inverse of `to_json`.
-
-        Raises:
-            ValueError: The text is no record of a version known here.
-        """
-        try:
-            values = json.loads(text)
-            if values["schema_version"] != RECORD_VERSION:
-                raise ValueError(f"record of version {values['schema_version']!r}")
-            if not _SHA256.fullmatch(values["sha256"]):
-                raise ValueError("no SHA-256")
-            return cls(
-                id=str(values["id"]),
-                original_path=str(values["original_path"]),
-                sha256=values["sha256"],
-                identity=FileIdentity(
-                    device=int(values["device"]),
-                    inode=int(values["inode"]),
-                    size=int(values["size"]),
-                    mtime_ns=int(values["mtime_ns"]),
-                    ctime_ns=int(values["ctime_ns"]),
-                ),
-                mode=int(values["mode"], 8),
-                uid=int(values["uid"]),
-                gid=int(values["gid"]),
-                quarantined_at=str(values["quarantined_at"]),
-                verdict=Verdict(values["verdict"]),
-                instance=Instance(
-                    study_instance_uid=str(values["study_instance_uid"]),
-                    series_instance_uid=str(values["series_instance_uid"]),
-                    sop_instance_uid=str(values["sop_instance_uid"]),
-                    modality=str(values["modality"]),
-                ),
-                findings=tuple(dict(finding) for finding in values["findings"]),
-                unexamined=tuple(str(reason) for reason in values["unexamined"]),
-                rules_version=str(values["rules_version"]),
-                dicomguard_version=str(values["dicomguard_version"]),
-            )
-        except (KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError("not a record") from error
 
 
 class Vault:
@@ -311,9 +104,9 @@ class Vault:
         with ExitStack() as stack:
             try:
                 root = _kept_open(stack, os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
-                self._objects = _kept_open(stack, os.open("objects", _FOLDER, dir_fd=root))
-                self._records = _kept_open(stack, os.open("records", _FOLDER, dir_fd=root))
-                self._pending = _kept_open(stack, os.open("pending", _FOLDER, dir_fd=root))
+                self._objects = _kept_open(stack, os.open("objects", FOLDER_FLAGS, dir_fd=root))
+                self._records = _kept_open(stack, os.open("records", FOLDER_FLAGS, dir_fd=root))
+                self._pending = _kept_open(stack, os.open("pending", FOLDER_FLAGS, dir_fd=root))
             except OSError as error:
                 raise VaultError(
                     f"{printable(folder)} cannot be opened as a quarantine vault: {error.strerror}"
@@ -414,7 +207,7 @@ class Vault:
         """
         checked = _CheckedOutput(target, size)
         try:
-            descriptor = os.open(f"{sha256}.cart", _READ, dir_fd=self._objects)
+            descriptor = os.open(f"{sha256}.cart", READ_FLAGS, dir_fd=self._objects)
             with os.fdopen(descriptor, "rb") as source:
                 cart.unpack_stream(source, checked)
         except FileNotFoundError as error:
@@ -554,7 +347,7 @@ class VaultWriter(Vault):
             file.unlink()
         else:
             info = os.stat(parked, dir_fd=self._pending, follow_symlinks=False)
-            if not _same_but_ctime(info, file.identity):  # the renaming itself changes the ctime
+            if not same_but_ctime(info, file.identity):  # the renaming itself changes the ctime
                 raise ChangedError(file.path)
             os.unlink(parked, dir_fd=self._pending)
         os.fsync(file.folder)
@@ -687,7 +480,7 @@ class VaultWriter(Vault):
 
     def _is_content_of(self, parked: str, record: Record) -> bool:
         try:
-            descriptor = os.open(parked, _READ, dir_fd=self._pending)
+            descriptor = os.open(parked, READ_FLAGS, dir_fd=self._pending)
         except OSError:
             return False  # a symbolic link or a socket
         with os.fdopen(descriptor, "rb") as source:
@@ -773,7 +566,7 @@ def _names(folder: int) -> list[str]:
 
 
 def _read_all(folder: int, name: str) -> bytes:
-    with os.fdopen(os.open(name, _READ, dir_fd=folder), "rb") as source:
+    with os.fdopen(os.open(name, READ_FLAGS, dir_fd=folder), "rb") as source:
         return source.read()
 
 
@@ -805,24 +598,5 @@ def _move_without_overwriting(
     os.unlink(name, dir_fd=folder)
 
 
-def _same_but_ctime(info: os.stat_result, identity: FileIdentity) -> bool:
-    return (
-        stat.S_ISREG(info.st_mode)
-        and info.st_dev == identity.device
-        and info.st_ino == identity.inode
-        and info.st_size == identity.size
-        and info.st_mtime_ns == identity.mtime_ns
-    )
-
-
 def _new_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(4)}"
-
-
-def _iso_time(nanoseconds: int) -> str:
-    """UTC, cut to the microsecond; empty for a time that no calendar holds."""
-    try:
-        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=nanoseconds // 1000)
-    except OverflowError:
-        return ""
-    return moment.isoformat(timespec="microseconds")
