@@ -1,10 +1,10 @@
 """Every fixture gets its verdict, by the right id, at the right place."""
 
 import pytest
-from fixtures.build import all_fixtures
-from fixtures.fixture import Fixture
 
 from dicomguard import Verdict, scan_bytes
+from fixtures.build import all_fixtures
+from fixtures.fixture import Fixture
 
 FIXTURES = all_fixtures()
 

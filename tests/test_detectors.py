@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from dicomguard import Category, FindingKind, Report, ScanSettings, Severity, scan_bytes
 from dicomguard.detectors import DETECTORS
 from dicomguard.dicom.budgets import Budgets
+from dicomguard.incomplete import INCOMPLETE
 from dicomguard.payloads import naming
-from dicomguard.scan import INCOMPLETE
 from fixtures.build import all_fixtures
 from fixtures.carriers import CARRIER, carrier
 from fixtures.dicomfile import (
@@ -71,7 +71,6 @@ ONE_ID_FOR_MANY = {
     "EMB-SCRIPT": "scripts of every language",
     "POLY-SCRIPT-NOSHEBANG": "scripts of every language",
     "POLY-HTML": "pages with and without script",
-    "POLY-IMG": "images, and PostScript, which draws images by running programs",
 }
 """Ids that stand for a class, each member with a title of its own."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from struct import pack, pack_into
-from time import monotonic
 
 import pydicom
 import pytest
@@ -27,7 +27,7 @@ from dicomguard.dicom.layout import (
     StreamError,
     tag_path,
 )
-from dicomguard.dicom.vr import VRS
+from dicomguard.dicom.vr import SHORT_VRS, VRS
 from dicomguard.dicom.walker import walk
 from dicomguard.model import Region
 from fixtures import dicomfile
@@ -39,22 +39,19 @@ from fixtures.dicomfile import (
     IMPLICIT,
     PATIENT_NAME,
     PIXEL_DATA,
-    PRIVATE_TAG,
     TRAILING_PADDING,
     TRANSFER_SYNTAX,
     DicomFile,
     Syntax,
     bundled,
     element,
-    item,
-    private,
     sequence,
-    undefined,
 )
 from fixtures.executables import elf, tiny_pe
 from fixtures.formats import INERT_TEXT, PLAIN_MEMBERS, zip_archive
 
 CODE_SEQUENCE = 0x00081140
+SHORT = {raw.decode() for raw in SHORT_VRS}
 ITEM_END = b"\xfe\xff\x0d\xe0\0\0\0\0"
 SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
 OPEN_ITEM = b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
@@ -273,3 +270,570 @@ def test_every_truncation(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(all_fixtures()))
 def test_fixtures_are_sound(name: str) -> None:
     walk_soundly(all_fixtures()[name].data)
+
+
+# ---------------------------------------------------------------------- exactly the tree that was written
+
+
+@dataclass(frozen=True)
+class Node:
+    """A data element to be encoded; ``content`` is a value, the items or the fragments."""
+
+    tag: int
+    vr: str
+    content: bytes | tuple[Branch, ...] | tuple[bytes, ...]
+    is_undefined: bool = False
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A sequence item."""
+
+    nodes: tuple[Node, ...]
+    is_undefined: bool
+
+
+@dataclass
+class Written:
+    """Encodes a tree and notes what a reader must find again."""
+
+    data: bytearray
+    elements: list[tuple[str, str, int, int]] = field(default_factory=list)
+    """Tag path, VR, offset of the value, declared length."""
+    items: list[tuple[str, int]] = field(default_factory=list)
+    """Tag path and offset of every item and fragment."""
+
+    def write(
+        self, nodes: tuple[Node, ...], *, implicit: bool, big_endian: bool, prefix: str = ""
+    ) -> None:
+        creator = ""
+        order = ">" if big_endian else "<"
+        for node in nodes:
+            path = f"{prefix}({node.tag >> 16:04X},{node.tag & 0xFFFF:04X})"
+            if node.tag >> 16 & 1 and node.tag & 0xFFFF == 0x10:
+                assert isinstance(node.content, bytes)
+                creator = node.content.decode()
+            vr = vr_without(node.tag, creator) if implicit else node.vr
+            self.data += pack(order + "HH", node.tag >> 16, node.tag & 0xFFFF)
+            short = not implicit and node.vr in SHORT
+            if not implicit:
+                self.data += node.vr.encode() + (b"" if short else b"\0\0")
+            length_at = len(self.data)
+            self.data += bytes(2 if short else 4)
+            value, index = len(self.data), len(self.elements)
+            self.elements.append((path, vr, value, 0))
+            if isinstance(node.content, bytes):
+                self.data += node.content
+            else:
+                from_un = node.vr == "UN" and not implicit  # implicit VR little endian in there
+                self._items(node, path, implicit or from_un, big_endian and not from_un)
+            length = UNDEFINED_LENGTH if node.is_undefined else len(self.data) - value
+            pack_into(order + ("H" if short else "I"), self.data, length_at, length)
+            self.elements[index] = (path, vr, value, length)
+            if node.is_undefined:
+                big_delimiter = big_endian and node.vr != "UN"
+                self.data += pack((">" if big_delimiter else "<") + "HHI", 0xFFFE, 0xE0DD, 0)
+
+    def _items(self, node: Node, path: str, implicit: bool, big_endian: bool) -> None:
+        order = ">" if big_endian else "<"
+        for index, content in enumerate(node.content):
+            self.items.append((f"{path}[{index}]", len(self.data)))
+            self.data += pack(order + "HHI", 0xFFFE, 0xE000, 0)
+            start = len(self.data)
+            if isinstance(content, Branch):
+                self.write(
+                    content.nodes, implicit=implicit, big_endian=big_endian,
+                    prefix=f"{path}[{index}] > ",
+                )  # fmt: skip
+            else:
+                assert isinstance(content, bytes)
+                self.data += content
+            is_undefined = isinstance(content, Branch) and content.is_undefined
+            length = UNDEFINED_LENGTH if is_undefined else len(self.data) - start
+            pack_into(order + "I", self.data, start - 4, length)
+            if is_undefined:
+                self.data += pack(order + "HHI", 0xFFFE, 0xE00D, 0)
+
+
+KNOWN_CREATOR = "GEMS_IDEN_01"
+PUBLIC = (
+    0x00080005, 0x00080060, 0x00100010, 0x00104000, 0x00200013, 0x00280010, 0x00280106,
+    0x0040A160, 0x00420011, 0x60003000, 0xFFFCFFFC,
+)  # fmt: skip
+SEQUENCES = (0x00081140, 0x0040A730, 0x00540016, 0x52009229)
+
+
+def vr_without(tag: int, creator: str) -> str:
+    """VR of an element that has none written, by pydicom's dictionaries."""
+    if not tag >> 16 & 1:
+        return str(dictionary_VR(tag))
+    if tag & 0xFFFF == 0x10:
+        return "LO"
+    try:
+        return str(private_dictionary_VR(tag, KNOWN_CREATOR)) if creator == KNOWN_CREATOR else "UN"
+    except KeyError:
+        return "UN"
+
+
+@cache
+def items(*, implicit: bool, depth: int) -> st.SearchStrategy[tuple[Branch, ...]]:
+    branch = st.builds(Branch, trees(implicit=implicit, depth=depth), st.booleans())
+    return st.lists(branch, max_size=3).map(tuple)
+
+
+@cache
+def trees(*, implicit: bool, depth: int) -> st.SearchStrategy[tuple[Node, ...]]:
+    """Well-formed data sets, ascending and without repeated tags."""
+    value = st.binary(max_size=20)
+    vr = st.sampled_from(sorted(set(VRS.values()) - {"SQ"}))
+    block = st.sampled_from((0x00091001, 0x00091002, 0x000910FE))
+    pixels = st.just(PIXEL_DATA)
+    fragments = st.lists(value, max_size=4).map(tuple)
+    nodes = [
+        st.builds(Node, st.sampled_from(PUBLIC), vr, value),
+        st.builds(Node, block, vr, value),
+        st.builds(Node, pixels, st.just("OW"), value),
+        st.builds(Node, pixels, st.just("OB"), fragments, st.just(True)),
+    ]
+    if not implicit:
+        nodes.append(st.builds(Node, block, st.just("OB"), fragments, st.just(True)))
+    if depth:
+        same = items(implicit=implicit, depth=depth - 1)
+        of_un = items(implicit=True, depth=depth - 1)
+        tag = st.sampled_from(SEQUENCES)
+        nodes += [
+            st.builds(Node, tag, st.just("SQ"), same, st.booleans()),
+            st.builds(Node, tag, st.just("UN"), of_un, st.booleans()),
+            st.builds(Node, st.just(0x000910FF), st.just("UN"), of_un, st.just(True)),
+        ]
+        if not implicit:
+            nodes.append(st.builds(Node, block, st.just("SQ"), same, st.booleans()))
+    creators = st.sampled_from([KNOWN_CREATOR, "DICOMGUARD FIXTURE"])
+    return st.tuples(st.lists(st.one_of(nodes), max_size=5), creators).map(arranged)
+
+
+def arranged(drawn: tuple[list[Node], str]) -> tuple[Node, ...]:
+    """Nodes in the order of their tags, with the private creator that they need."""
+    nodes, creator = drawn
+    by_tag = {node.tag: node for node in nodes}
+    if any(tag >> 16 & 1 for tag in by_tag):
+        by_tag[0x00090010] = Node(0x00090010, "LO", creator.encode())
+    return tuple(by_tag[tag] for tag in sorted(by_tag))
+
+
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED], ids=lambda s: s.uid)
+@many
+@given(data=st.data())
+def test_exactly_the_tree_that_was_written(syntax: Syntax, data: st.DataObject) -> None:
+    nodes = data.draw(trees(implicit=syntax.implicit, depth=2))
+    start = head(syntax)
+    written = Written(bytearray() if syntax.deflated else bytearray(start))
+    written.write(nodes, implicit=syntax.implicit, big_endian=syntax.big_endian)
+    content = bytes(written.data)
+    if syntax.deflated:
+        content = start + zlib.compress(content, wbits=-zlib.MAX_WBITS)
+    layout = walk_soundly(content)
+    if layout.inflated:
+        assert layout.inflated.error is None
+        layout = layout.inflated.layout
+    found = [each for each in layout.elements if each.region is not Region.META]
+    assert [
+        (tag_path(each), each.vr, each.value, each.declared) for each in found
+    ] == written.elements
+    items = [
+        (tag_path(span.owner), span.start)
+        for span in layout.spans()
+        if isinstance(span.owner, Item) and span.start == span.owner.start
+    ]
+    assert items == written.items
+    # Fragments belong to pixel data; in a private element they are odd, though well formed.
+    assert {odd.kind for odd in layout.oddities} <= {OddityKind.UNDEFINED_LENGTH}
+    assert not {span.region for span in layout.spans()} & {Region.GAP, Region.TAIL}
+    assert not layout.limits
+    for each in found:
+        if each.is_private or (each.parent and each.parent.container.region is Region.PRIVATE):
+            assert each.region is Region.PRIVATE
+        elif each.declared != UNDEFINED_LENGTH and not each.is_container:
+            assert each.end == each.value + each.declared
+
+
+# ---------------------------------------------------------------------- where the data set ends
+
+EXPLICIT_FILE, IMPLICIT_FILE = "CT_small.dcm", "MR_small_implicit.dcm"
+BIG_ENDIAN_FILE = "MR_small_bigendian.dcm"
+
+
+def carrier(name: str = EXPLICIT_FILE, *, has_pixels: bool = True) -> DicomFile:
+    """A file of pydicom's without trailing padding; also without pixel data if so asked."""
+    file = bundled(name).without(TRAILING_PADDING)
+    return file if has_pixels else file.without(PIXEL_DATA)
+
+
+def regions(layout: Layout, *wanted: Region) -> list[tuple[Region, int, int]]:
+    """Runs of neighbouring spans of one region."""
+    runs: list[tuple[Region, int, int]] = []
+    for span in layout.spans():
+        if runs and runs[-1][0] is span.region:
+            runs[-1] = (span.region, runs[-1][1], span.end)
+        else:
+            runs.append((span.region, span.start, span.end))
+    return [run for run in runs if run[0] in wanted]
+
+
+def unexplained(layout: Layout) -> list[tuple[Region, int, int]]:
+    return regions(layout, Region.GAP, Region.TAIL)
+
+
+def paths(layout: Layout, *, meta: bool = False) -> list[str]:
+    return [tag_path(each) for each in layout.elements if meta or each.region is not Region.META]
+
+
+def kinds(layout: Layout) -> set[OddityKind]:
+    return {odd.kind for odd in layout.oddities}
+
+
+def only(layout: Layout, path: str) -> Element:
+    """The one element at a tag path."""
+    (found,) = (each for each in layout.elements if tag_path(each) == path)
+    return found
+
+
+def dataset_of(layout: Layout) -> list[tuple[str, int, int]]:
+    return [(tag_path(each), each.value, each.end) for each in layout.elements]
+
+
+@pytest.mark.parametrize("has_pixels", [True, False], ids=["pixels", "no-pixels"])
+@pytest.mark.parametrize("name", [EXPLICIT_FILE, IMPLICIT_FILE, BIG_ENDIAN_FILE])
+@pytest.mark.parametrize(
+    "tail",
+    [
+        tiny_pe(),
+        elf(),
+        zip_archive(PLAIN_MEMBERS),
+        zip_archive(PLAIN_MEMBERS)[-22:],
+        INERT_TEXT,
+        b"text",
+        bytes(1),
+        bytes(64),
+        bytes(61),
+        b"\xff" * 100,
+    ],
+    ids=["pe", "elf", "zip", "eocd", "text", "word", "nul", "nuls", "odd-nuls", "ones"],
+)
+def test_a_tail_starts_at_the_byte_that_was_appended(
+    name: str, tail: bytes, *, has_pixels: bool
+) -> None:
+    data = carrier(name, has_pixels=has_pixels).data
+    honest = walk_soundly(data)
+    assert not unexplained(honest)
+    layout = walk_soundly(data + tail)
+    assert unexplained(layout) == [(Region.TAIL, len(data), len(data + tail))]
+    assert dataset_of(layout) == dataset_of(honest)
+    assert layout.root.keys() == honest.root.keys()
+    assert not kinds(layout)
+
+
+def test_a_tail_that_reads_as_elements_to_its_end_is_still_a_tail() -> None:
+    file = carrier(IMPLICIT_FILE)
+    strangers = b"".join(element(0x40080001, "UN", bytes(4), IMPLICIT).encoded for _ in range(3))
+    layout = walk_soundly(file.data + strangers)
+    assert unexplained(layout) == [(Region.TAIL, len(file.data), len(file.data + strangers))]
+
+
+def test_an_unknown_element_amid_known_ones_is_no_tail() -> None:
+    strange = element(0x00100001, "UN", b"????", IMPLICIT)
+    orphan = element(0x00110099, "UN", b"????", IMPLICIT)
+    layout = walk_soundly(carrier(IMPLICIT_FILE).with_(strange, orphan).data)
+    assert not unexplained(layout)
+    assert {"(0010,0001)", "(0011,0099)"} <= set(paths(layout))
+
+
+@pytest.mark.parametrize("name", [EXPLICIT_FILE, IMPLICIT_FILE, BIG_ENDIAN_FILE])
+def test_elements_after_the_pixel_data_are_elements(name: str) -> None:
+    file = carrier(name)
+    padding = element(TRAILING_PADDING, "OB", bytes(10), file.syntax)
+    signature = dicomfile.sequence(0xFFFAFFFA, syntax=file.syntax)
+    layout = walk_soundly(file.with_(padding, signature).data)
+    assert paths(layout)[-3:] == ["(7FE0,0010)", "(FFFA,FFFA)", "(FFFC,FFFC)"]
+    assert only(layout, "(FFFC,FFFC)").region is Region.PADDING
+    assert not unexplained(layout)
+
+
+def test_explicit_elements_out_of_order_after_the_pixel_data_are_elements() -> None:
+    file = carrier()
+    late = element(PATIENT_NAME, "PN", b"Late^")
+    layout = walk_soundly(file.data + late.encoded)
+    assert layout.elements[-1].tag == PATIENT_NAME
+    assert layout.root[PATIENT_NAME] is not layout.elements[-1], "the first of a tag is the root's"
+    assert kinds(layout) == {OddityKind.DUPLICATE}
+    assert not unexplained(layout)
+
+
+def test_a_length_of_4_gib_costs_nothing() -> None:
+    file = DicomFile(preamble=bytes(128), meta=carrier().meta[3:4], dataset=(), syntax=EXPLICIT)
+    huge = element(0x00420011, "OB", b"x" * 100, length=0xFFFFFFFE)
+    data = file.data + huge.encoded
+    assert len(data) < 300
+    layout = walk_soundly(data)
+    (odd,) = layout.oddities
+    assert (odd.kind, odd.amount) == (OddityKind.LENGTH_OVERRUN, 0xFFFFFFFE - 100)
+    document = only(layout, "(0042,0011)")
+    assert (document.end, document.declared) == (len(data), 0xFFFFFFFE)
+    assert document.region is Region.DOCUMENT
+
+
+def test_an_overrun_stays_within_its_item() -> None:
+    lying = element(PATIENT_NAME, "PN", b"Doe^", length=0x7000)
+    file = carrier().with_(sequence(CODE_SEQUENCE, lying.encoded))
+    layout = walk_soundly(file.data)
+    nested = only(layout, "(0008,1140)[0] > (0010,0010)")
+    assert nested.end - nested.value == 4
+    assert [(odd.kind, odd.amount) for odd in layout.oddities] == [
+        (OddityKind.LENGTH_OVERRUN, 0x7000 - 4)
+    ]
+    assert paths(layout)[-1] == "(7FE0,0010)", "what follows the sequence is read"
+
+
+# ---------------------------------------------------------------------- how a file begins
+
+
+def test_no_preamble() -> None:
+    file = carrier().but(preamble=b"")
+    layout = walk_soundly(file.data)
+    assert (layout.is_dicom, layout.has_preamble) == (True, False)
+    assert list(layout.spans())[0].region is Region.META
+    assert len(paths(layout, meta=True)) == len(paths(walk(carrier().data), meta=True))
+
+
+@pytest.mark.parametrize("name", [EXPLICIT_FILE, IMPLICIT_FILE, BIG_ENDIAN_FILE])
+def test_a_bare_data_set(name: str) -> None:
+    file = carrier(name).but(preamble=b"", meta=())
+    layout = walk_soundly(file.data)
+    assert layout.is_dicom
+    assert layout.transfer_syntax == ""
+    assert (layout.implicit, layout.big_endian) == (
+        file.syntax.implicit,
+        file.syntax.big_endian,
+    )
+    assert paths(layout) == paths(walk(carrier(name).data))
+
+
+def test_the_prefix_at_the_very_start() -> None:
+    file = carrier().but(preamble=b"")
+    layout = walk_soundly(b"DICM" + file.data)
+    assert (layout.is_dicom, layout.has_preamble) == (True, False)
+    first, *_ = layout.spans()
+    assert first == Span(0, 4, Region.PREFIX, None, is_value=False)
+    assert paths(layout) == paths(walk(carrier().data))
+
+
+def around_the_prefix(value: bytes) -> bytes:
+    """A bare data set whose pixel data has ``DICM`` at offset 128 and ``value`` after it."""
+    before = element(0x00080005, "CS", b"ISO_IR 100").encoded
+    before += element(0x00080060, "CS", b"MR").encoded
+    return before + element(PIXEL_DATA, "OW", bytes(116 - len(before)) + b"DICM" + value).encoded
+
+
+def test_the_prefix_in_a_value_is_no_prefix() -> None:
+    data = around_the_prefix(b"\xff" * 100)
+    layout = walk_soundly(data)
+    assert data[128:132] == b"DICM"
+    assert paths(layout) == ["(0008,0005)", "(0008,0060)", "(7FE0,0010)"]
+
+
+def test_a_data_set_behind_the_prefix_is_not_hidden_by_one_in_the_preamble() -> None:
+    """Readers go on at offset 132 whatever the preamble holds."""
+    data = around_the_prefix(carrier().body)
+    layout = walk_soundly(data)
+    assert layout.has_preamble
+    assert paths(layout) == paths(walk(carrier().data))
+    read = pydicom.dcmread(BytesIO(data), force=True)
+    assert read.PatientName == pydicom.dcmread(BytesIO(carrier().data)).PatientName
+
+
+@pytest.mark.parametrize("data", [b"", b"MZ", bytes(200), INERT_TEXT * 10, tiny_pe(), elf()])
+def test_what_is_not_dicom_is_one_gap(data: bytes) -> None:
+    layout = walk_soundly(data)
+    assert not layout.is_dicom
+    assert unexplained(layout) == ([(Region.GAP, 0, len(data))] if data else [])
+
+
+def test_a_command_set_before_the_data_set() -> None:
+    """It is implicit VR whatever follows, and readers skip it."""
+    file = carrier()
+    command = element(0x00000100, "US", b"\1\0", IMPLICIT).encoded
+    data = file.head + command + file.body
+    layout = walk_soundly(data)
+    assert not layout.implicit
+    assert paths(layout) == ["(0000,0100)", *paths(walk(file.data))]
+    assert pydicom.dcmread(BytesIO(data)).PatientName == "CompressedSamples^CT1"
+
+
+def test_the_first_element_is_believed_before_the_transfer_syntax() -> None:
+    for name, lie in ((EXPLICIT_FILE, IMPLICIT), (IMPLICIT_FILE, EXPLICIT)):
+        file = carrier(name)
+        syntax = element(TRANSFER_SYNTAX, "UI", lie.uid.encode())
+        layout = walk_soundly(file.with_(syntax).data)
+        assert layout.transfer_syntax == lie.uid
+        assert layout.implicit is file.syntax.implicit
+        assert paths(layout) == paths(walk(file.data))
+
+
+def test_implicit_file_meta_is_read() -> None:
+    file = carrier()
+    meta = tuple(element(part.tag, "UI", part.value, IMPLICIT) for part in file.meta)
+    layout = walk_soundly(file.but(meta=meta, group_length_error=None).data)
+    assert layout.transfer_syntax == EXPLICIT.uid
+    assert paths(layout) == paths(walk(file.data))
+    assert kinds(layout) == {OddityKind.MIXED_VR}
+
+
+def test_file_meta_is_followed_to_its_last_element_not_to_its_group_length() -> None:
+    for error in (-20, 40, 1 << 20, None):
+        file = carrier().but(group_length_error=error)
+        layout = walk_soundly(file.data)
+        ((_, start, end),) = regions(layout, Region.META)
+        assert (start, end) == (132, len(file.head))
+
+
+def test_group_2_in_the_data_set_is_not_file_meta() -> None:
+    stray = element(TRANSFER_SYNTAX, "UI", EXPLICIT.uid.encode())
+    file = carrier()
+    file = file.but(dataset=(file.dataset[0], stray, *file.dataset[1:]))
+    layout = walk_soundly(file.data)
+    in_meta, in_dataset = (each for each in layout.elements if each.tag == TRANSFER_SYNTAX)
+    assert (in_meta.region, in_dataset.region) == (Region.META, Region.DATASET)
+    assert layout.root[TRANSFER_SYNTAX] is in_meta
+    assert kinds(layout) == {OddityKind.OUT_OF_ORDER}
+
+
+def test_an_element_of_the_meta_group_without_an_end_ends_the_file_meta() -> None:
+    bad = element(0x00020102, "OB", b"", length=UNDEFINED_LENGTH)
+    file = carrier()
+    data = file.head + bad.encoded + file.body
+    layout = walk_soundly(data)
+    assert OddityKind.UNREADABLE in kinds(layout)
+    assert regions(layout, Region.META)[-1][2] == len(file.head)
+
+
+def test_pixelmed_layout_of_a_private_group_length() -> None:
+    """PEDICOM hides a program in (0009,0000) OB right after the file meta."""
+    program = tiny_pe()
+    file = carrier().after_meta(element(0x00090000, "OB", program))
+    layout = walk_soundly(file.data)
+    hidden = only(layout, "(0009,0000)")
+    assert file.data[hidden.value : hidden.end] == program
+    assert hidden.region is Region.PRIVATE
+    assert paths(layout)[1:] == paths(walk(carrier().data))
+
+
+# ---------------------------------------------------------------------- deflated
+
+
+def deflated_file(stream: bytes) -> bytes:
+    return bundled(DEFLATED_FILE).head + stream
+
+
+def deflate(content: bytes) -> bytes:
+    return zlib.compress(content, wbits=-zlib.MAX_WBITS)
+
+
+def test_gzip_check_values_behind_the_stream_belong_to_it() -> None:
+    path = next(BUNDLED.rglob(DEFLATED_FILE))
+    data = path.read_bytes()
+    layout = walk_soundly(data)
+    assert layout.inflated is not None
+    assert layout.inflated.error is None
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = stream.decompress(data[layout.inflated.offset :])
+    check = pack("<II", zlib.crc32(inflated), len(inflated))
+    assert stream.unused_data.startswith(check), "else the file proves nothing"
+    assert layout.inflated.data == inflated
+    assert not unexplained(layout)
+    wrong = bytearray(data)
+    wrong[len(data) - len(stream.unused_data)] ^= 1
+    assert unexplained(walk_soundly(bytes(wrong))) == [
+        (Region.GAP, len(data) - len(stream.unused_data), len(data))
+    ]
+
+
+@pytest.mark.parametrize("pad", [b"", b"\0"])
+def test_a_second_deflate_member_is_a_gap(pad: bytes) -> None:
+    stream = deflate(carrier().body)
+    start = deflated_file(stream)
+    pad = pad if len(stream) % 2 else b""  # PS3.5 section A.5
+    second = deflate(tiny_pe())
+    layout = walk_soundly(start + pad + second)
+    assert unexplained(layout) == [(Region.GAP, len(start + pad), len(start + pad + second))]
+    assert layout.inflated is not None
+    assert paths(layout.inflated.layout) == paths(walk(carrier().data))
+
+
+def test_a_stream_longer_than_the_budget() -> None:
+    data = deflated_file(deflate(carrier().body))
+    layout = walk(data, Budgets(inflated_bytes=1000))
+    assert_sound(data, layout)
+    assert layout.inflated is not None
+    assert layout.inflated.error is StreamError.TOO_LARGE
+    assert len(layout.inflated.data) == 1000
+    assert layout.limits == [str(StreamError.TOO_LARGE)]
+    exact = walk(data, Budgets(inflated_bytes=len(carrier().body)))
+    assert exact.limits == []
+
+
+@pytest.mark.parametrize("cut", [1, 2, 500])
+def test_a_stream_cut_short(cut: int) -> None:
+    data = deflated_file(deflate(carrier().body))[:-cut]
+    layout = walk_soundly(data)
+    assert layout.inflated is not None
+    assert layout.inflated.error is StreamError.BROKEN
+    assert layout.limits == [str(StreamError.BROKEN)]
+
+
+def test_a_stream_whose_output_ends_just_beyond_a_step_is_whole() -> None:
+    """zlib can hold back output when it has taken its last input."""
+    for extra in range(0, 600, 3):
+        name = element(PATIENT_NAME, "PN", b"Doe^").encoded
+        content = name + element(0x00204000, "UT", bytes((1 << 20) - 300 + extra)).encoded
+        layout = walk(deflated_file(deflate(content)))
+        assert layout.inflated is not None
+        assert layout.inflated.error is None
+        assert layout.inflated.data == content
+
+
+def test_a_deflated_syntax_over_a_plain_data_set() -> None:
+    for name in (EXPLICIT_FILE, IMPLICIT_FILE):
+        file = carrier(name)
+        syntax = element(TRANSFER_SYNTAX, "UI", DEFLATED.uid.encode())
+        layout = walk_soundly(file.with_(syntax).data)
+        assert layout.inflated is None
+        assert paths(layout) == paths(walk(file.data))
+
+
+def test_a_stream_made_to_look_like_an_element_is_inflated() -> None:
+    """Its first block is stored, and the block's header reads as (1010,EFxx), Zonal Map."""
+    content = element(0x00080000, "UL", b"\0\0\0\0").encoded + carrier().body
+    first, rest = content[:0x10], content[0x10:]
+    stored = b"\x10" + pack("<HH", len(first), ~len(first) & 0xFFFF) + first
+    data = deflated_file(stored[:1] + stored[1:] + deflate(rest))
+    layout = walk_soundly(data)
+    start = len(deflated_file(b""))
+    assert data[start : start + 4] == b"\x10\x10\0\xef"
+    assert layout.inflated is not None
+    assert layout.inflated.data == content
+    assert paths(layout.inflated.layout) == ["(0008,0000)", *paths(walk(carrier().data))]
+
+
+def test_a_deflated_data_set_is_little_endian_whatever_its_first_group() -> None:
+    layout = walk_soundly(deflated_file(deflate(sequence(0x52009229).encoded)))
+    assert layout.inflated is not None
+    assert paths(layout.inflated.layout) == ["(5200,9229)"]
+
+
+def test_a_command_set_before_a_deflate_stream() -> None:
+    command = element(0x00000100, "US", b"\1\0", IMPLICIT).encoded
+    data = deflated_file(command + deflate(carrier().body))
+    layout = walk_soundly(data)
+    assert layout.inflated is not None
+    assert paths(layout.inflated.layout) == paths(walk(carrier().data))
+    assert pydicom.dcmread(BytesIO(data)).PatientName == "CompressedSamples^CT1"

@@ -123,7 +123,7 @@ def test_a_family_is_the_word_before_the_first_hyphen() -> None:
 
 
 def summary(*reports: tuple[Verdict, bool]) -> Summary:
-    total = Summary()
+    total = Summary(rules="r", engine="e")
     for answer, complete in reports:
         unexamined = () if complete else ("a reason",)
         total.add(Report(path="p", size=10, verdict=answer, unexamined=unexamined))
@@ -156,6 +156,8 @@ def test_exit_codes_are_the_documented_ones() -> None:
         "FOUND": 1,
         "USAGE": 2,
         "NOT_EXAMINED": 3,
+        "DEFECT": 70,
+        "INTERRUPTED": 130,
     }
 
 

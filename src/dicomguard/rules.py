@@ -128,12 +128,20 @@ class RulePack:
 
 
 def _confirmed(source: Source, rule: Rule, matches: Sequence[Match]) -> Iterator[Finding]:
-    """Findings for what the rule's validator confirms, each payload once."""
+    """Findings for what the rule's validator confirms, each payload once.
+
+    A payload whose end is a guess (a script's is that of its value) is listed only where it begins.
+    """
     seen: set[tuple[int, int]] = set()
+    guessed_ends: set[int] = set()
     for match in matches[:CHECKS_PER_RULE]:
         payload = _payload(source, rule, match)
         if payload is None or (payload.start, payload.end) in seen:
             continue
+        if not payload.confirmed and rule.validator:
+            if payload.end in guessed_ends:
+                continue
+            guessed_ends.add(payload.end)
         seen.add((payload.start, payload.end))
         kind = rule.kind
         if payload.whole_file and source.is_file and rule.polyglot:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
+import traceback
+from typing import NoReturn
 
 import click
 
@@ -28,13 +30,31 @@ cli.add_command(quarantine_group)
 
 
 def main() -> None:
-    """Run the command line; what the user can put right is said in one line, with exit code 2."""
+    """Run the command line.
+
+    What the user can put right is said in one line, with exit code 2. No failure of any kind has
+    the exit code of a finding.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that cannot be shown stops no run
             stream.reconfigure(errors="backslashreplace")
     try:
-        cli.main(prog_name="dicomguard")
+        sys.exit(cli.main(prog_name="dicomguard", standalone_mode=False))
     except DicomguardError as error:
-        for line in f"error: {error}".splitlines():
-            click.echo(printable(line), err=True)
+        _fail(str(error), ExitCode.USAGE)
+    except click.ClickException as error:
+        error.show()
         sys.exit(ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted", ExitCode.INTERRUPTED)
+    except OSError as error:
+        _fail(f"{error.strerror or error}", ExitCode.USAGE)
+    except Exception:  # noqa: BLE001 - whatever it is, it must not look like a finding
+        traceback.print_exc()
+        sys.exit(ExitCode.DEFECT)
+
+
+def _fail(message: str, code: ExitCode) -> NoReturn:
+    for line in f"error: {message}".splitlines():
+        click.echo(printable(line), err=True)
+    sys.exit(code)

@@ -173,7 +173,7 @@ _HEADS = (
     ),
     _head(_kind("POLY-VHD", "virtual disk", _HIGH), rb"conectix|vhdxfile"),
     _head(_kind("POLY-SWF", "Flash program", _MEDIUM), rb"[FCZ]WS", _is_swf),
-    _head(_kind("POLY-IMG", "PostScript program", _HIGH, _PROGRAM), rb"%!PS|\xc5\xd0\xd3\xc6"),
+    _head(_kind("POLY-PS", "PostScript program", _HIGH, _PROGRAM), rb"%!PS|\xc5\xd0\xd3\xc6"),
     _head(_kind("POLY-GZ", "gzip archive", _MEDIUM), rb"\x1f\x8b\x08[\0-\x1f]"),
     _head(_kind("POLY-BZ2", "bzip2 archive", _MEDIUM), rb"BZh[1-9]1AY&SY"),
     _head(_kind("POLY-XZ", "xz archive", _MEDIUM), rb"\xfd7zXZ\0"),

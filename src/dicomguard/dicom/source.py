@@ -75,7 +75,7 @@ class Source:
             place=self.place(start, end, region=region, owner=owner),
             detail=detail,
             evidence=bytes(self.data[start : min(end, start + EVIDENCE_BYTES)]),
-            masked=self._is_text(start),
+            masked=self._shows_text(start, min(end, start + EVIDENCE_BYTES)),
             rule=rule,
         )
 
@@ -83,11 +83,16 @@ class Source:
         """Spans of values and of unexplained bytes: everything but structure."""
         return (span for span in self.layout.spans() if span.is_value)
 
-    def _is_text(self, offset: int) -> bool:
-        """Whether the byte belongs to the text of a data element's value."""
-        if offset >= self.layout.size:
-            return False
-        span = self.layout.span_at(offset)
+    def _shows_text(self, start: int, end: int) -> bool:
+        """Whether a byte of ``[start, end)`` belongs to the text of a data element's value."""
+        while start < min(end, self.layout.size):
+            span = self.layout.span_at(start)
+            if self._is_text(span):
+                return True
+            start = span.end
+        return False
+
+    def _is_text(self, span: Span) -> bool:
         owner = span.owner.container if isinstance(span.owner, Item) else span.owner
         if not isinstance(owner, Element) or not span.is_value:
             return False

@@ -296,6 +296,7 @@ class _Walker:
         layout.cut(end, Region.GAP, None, is_value=True)
         inner = _Walker(inflated, self.budgets, self.deadline)
         inner.layout.is_dicom = True
+        inner.layout.transfer_syntax = layout.transfer_syntax
         inner.dataset(0)
         layout.limits.extend(inner.layout.limits)
         layout.implicit, layout.big_endian = inner.layout.implicit, inner.layout.big_endian

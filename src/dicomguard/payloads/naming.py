@@ -6,6 +6,7 @@ It is never the primary test. Its single answer for a Windows program that is al
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
@@ -54,7 +55,10 @@ def is_available() -> bool:
 
 
 def name(raw: bytes) -> str:
-    """What libmagic takes the bytes for, besides DICOM and noise; empty if nothing."""
+    """What libmagic takes the bytes for, besides DICOM and noise; empty if nothing.
+
+    Only the names of formats: what follows a comma or a quote may be text of the file.
+    """
     library = _library()
     if library is None or not raw:
         return ""
@@ -62,6 +66,7 @@ def name(raw: bytes) -> str:
         answer: str = library.from_buffer(raw[:_SAMPLE])
     except Exception:  # noqa: BLE001 - python-magic raises its own and ctypes' errors; none matters
         return ""
-    names = [part.strip() for part in answer.replace("\n- ", _SEPARATOR).split(_SEPARATOR)]
+    answers = answer.replace("\n- ", _SEPARATOR).split(_SEPARATOR)
+    names = [re.split("[,\"']", part, maxsplit=1)[0].strip() for part in answers]
     kept = [part for part in names if part and not part.startswith(_NOISE)]
     return "; ".join(kept)[:200]

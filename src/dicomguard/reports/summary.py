@@ -20,6 +20,10 @@ class ExitCode(IntEnum):
     """Usage, configuration or rules are wrong, or there was nothing to scan."""
     NOT_EXAMINED = 3
     """Nothing was found, but something could not be examined."""
+    DEFECT = 70
+    """dicomguard itself failed (``EX_SOFTWARE`` of sysexits.h)."""
+    INTERRUPTED = 130
+    """Ctrl-C, as shells say it."""
 
 
 @dataclass(slots=True)

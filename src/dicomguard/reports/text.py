@@ -119,7 +119,8 @@ class TextReport:
     def end(self, summary: Summary) -> None:
         """Write the totals."""
         out = self._console
-        counts = Text(f"{summary.files} files, {_size(summary.bytes)}: ")
+        files = "1 file" if summary.files == 1 else f"{summary.files} files"
+        counts = Text(f"{files}, {_size(summary.bytes)}: ")
         for index, verdict in enumerate(sorted(Verdict, key=lambda each: -each.rank)):
             count = summary.verdicts[verdict]
             style = _VERDICT_STYLE[verdict] if count else "dim"
@@ -128,7 +129,9 @@ class TextReport:
         if summary.incomplete:
             out.print(f"{summary.incomplete} not fully examined (included above)")
         if summary.skipped:
-            skipped = ", ".join(f"{n} {what}" for what, n in sorted(summary.skipped.items()))
+            skipped = ", ".join(
+                f"{n} {what}{'s' if n > 1 else ''}" for what, n in sorted(summary.skipped.items())
+            )
             out.print(f"not opened: {skipped}")
         lesser = [
             f"{id_} {summary.findings[id_]}"
