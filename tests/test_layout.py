@@ -1,4 +1,4 @@
-"""The layout: total on any bytes, exact on well-formed ones, and as documented on malformed ones."""
+"""The layout: total on any bytes, exact on well-formed ones, as documented on malformed ones."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cache
 from io import BytesIO
 from pathlib import Path
 from struct import pack, pack_into
+from time import monotonic
 
 import pydicom
 import pytest
@@ -39,13 +40,17 @@ from fixtures.dicomfile import (
     IMPLICIT,
     PATIENT_NAME,
     PIXEL_DATA,
+    PRIVATE_TAG,
     TRAILING_PADDING,
     TRANSFER_SYNTAX,
     DicomFile,
     Syntax,
     bundled,
     element,
+    item,
+    private,
     sequence,
+    undefined,
 )
 from fixtures.executables import elf, tiny_pe
 from fixtures.formats import INERT_TEXT, PLAIN_MEMBERS, zip_archive
@@ -272,7 +277,7 @@ def test_fixtures_are_sound(name: str) -> None:
     walk_soundly(all_fixtures()[name].data)
 
 
-# ---------------------------------------------------------------------- exactly the tree that was written
+# ---------------------------------------------------------------------- exactly what was written
 
 
 @dataclass(frozen=True)
@@ -601,7 +606,7 @@ def test_no_preamble() -> None:
     file = carrier().but(preamble=b"")
     layout = walk_soundly(file.data)
     assert (layout.is_dicom, layout.has_preamble) == (True, False)
-    assert list(layout.spans())[0].region is Region.META
+    assert next(iter(layout.spans())).region is Region.META
     assert len(paths(layout, meta=True)) == len(paths(walk(carrier().data), meta=True))
 
 
@@ -635,7 +640,7 @@ def around_the_prefix(value: bytes) -> bytes:
 
 
 def test_the_prefix_in_a_value_is_no_prefix() -> None:
-    data = around_the_prefix(b"\xff" * 100)
+    data = around_the_prefix(b"\x99" * 100)
     layout = walk_soundly(data)
     assert data[128:132] == b"DICM"
     assert paths(layout) == ["(0008,0005)", "(0008,0060)", "(7FE0,0010)"]
@@ -815,7 +820,7 @@ def test_a_stream_made_to_look_like_an_element_is_inflated() -> None:
     content = element(0x00080000, "UL", b"\0\0\0\0").encoded + carrier().body
     first, rest = content[:0x10], content[0x10:]
     stored = b"\x10" + pack("<HH", len(first), ~len(first) & 0xFFFF) + first
-    data = deflated_file(stored[:1] + stored[1:] + deflate(rest))
+    data = deflated_file(stored + deflate(rest))
     layout = walk_soundly(data)
     start = len(deflated_file(b""))
     assert data[start : start + 4] == b"\x10\x10\0\xef"
@@ -837,3 +842,417 @@ def test_a_command_set_before_a_deflate_stream() -> None:
     assert layout.inflated is not None
     assert paths(layout.inflated.layout) == paths(walk(carrier().data))
     assert pydicom.dcmread(BytesIO(data)).PatientName == "CompressedSamples^CT1"
+
+
+# ---------------------------------------------------------------------- nested junk and delimiters
+
+
+def with_sequence(content: bytes, *, length: int | None = None) -> DicomFile:
+    """A file whose (0008,1140) has this very value."""
+    return carrier().with_(element(CODE_SEQUENCE, "SQ", content, length=length))
+
+
+NAME = element(PATIENT_NAME, "PN", b"Doe^Jane").encoded
+NESTED = "(0008,1140)[0] > (0010,0010)"
+AFTER = "(7FE0,0010)"
+"""The last element of the carrier: it is read in spite of what comes before."""
+
+
+def test_junk_in_an_item_is_a_gap_of_that_item() -> None:
+    junk = b"\xff\xff junk \xff\xff"
+    file = with_sequence(item(NAME + junk) + item(NAME))
+    layout = walk_soundly(file.data)
+    start = file.data.index(junk)
+    assert unexplained(layout) == [(Region.GAP, start, start + len(junk))]
+    assert tag_path(layout.span_at(start).owner) == "(0008,1140)[0]"
+    assert [path for path in paths(layout) if path.startswith("(0008,1140)[")] == [
+        NESTED,
+        "(0008,1140)[1] > (0010,0010)",
+    ]
+    assert paths(layout)[-1] == AFTER
+    assert kinds(layout) == {OddityKind.UNREADABLE}
+
+
+@pytest.mark.parametrize("junk", [b"\xff", b"\xff" * 7])
+def test_slack_too_short_for_a_header_is_a_gap(junk: bytes) -> None:
+    file = with_sequence(item(NAME + junk) + b"\xff" * (len(junk) % 2))
+    layout = walk_soundly(file.data)
+    assert unexplained(layout)[0][:2] == (Region.GAP, file.data.index(NAME + junk) + len(NAME))
+    assert paths(layout)[-1] == AFTER
+
+
+def test_junk_between_items_is_a_gap() -> None:
+    file = with_sequence(item(NAME) + tiny_pe())
+    layout = walk_soundly(file.data)
+    start = file.data.index(tiny_pe())
+    assert unexplained(layout) == [(Region.GAP, start, start + len(tiny_pe()))]
+    assert tag_path(layout.span_at(start).owner) == "(0008,1140)"
+    assert paths(layout)[-1] == AFTER
+
+
+def test_junk_in_an_item_without_a_length_hides_nothing_behind_it() -> None:
+    """There is no telling where such an item ends: the rest of the file is unexplained."""
+    junk = b"\x99" * 16
+    file = with_sequence(OPEN_ITEM + NAME + junk + ITEM_END + SEQUENCE_END, length=UNDEFINED_LENGTH)
+    layout = walk_soundly(file.data)
+    assert unexplained(layout) == [(Region.GAP, file.data.index(junk), len(file.data))]
+
+
+def test_a_sequence_that_holds_no_item_stays_a_value() -> None:
+    file = with_sequence(tiny_pe())
+    layout = walk_soundly(file.data)
+    held = only(layout, "(0008,1140)")
+    assert not held.is_container
+    assert file.data[held.value : held.end] == tiny_pe()
+    assert kinds(layout) == {OddityKind.UNREADABLE}
+    assert paths(layout)[-1] == AFTER
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (OPEN_ITEM + NAME + SEQUENCE_END + SEQUENCE_END, [NESTED]),
+        (OPEN_ITEM + NAME + SEQUENCE_END, [NESTED]),
+        (
+            OPEN_ITEM + NAME + SEQUENCE_END + OPEN_ITEM + NAME + ITEM_END + SEQUENCE_END,
+            [NESTED, "(0008,1140)[1] > (0010,0010)"],
+        ),
+        (
+            OPEN_ITEM + NAME + OPEN_ITEM + NAME + ITEM_END + SEQUENCE_END,
+            [NESTED, "(0008,1140)[1] > (0010,0010)"],
+        ),
+        (item(NAME) + ITEM_END + SEQUENCE_END, [NESTED]),
+    ],
+    ids=["item-ended-by-E0DD", "E00D-missing", "E0DD-then-item", "item-never-ended", "extra-E00D"],
+)
+def test_wrong_delimiters_are_read_as_meant(value: bytes, expected: list[str]) -> None:
+    layout = walk_soundly(with_sequence(value, length=UNDEFINED_LENGTH).data)
+    assert [path for path in paths(layout) if path.startswith("(0008,1140)[")] == expected
+    assert paths(layout)[-1] == AFTER
+    assert kinds(layout) == {OddityKind.DELIMITER}
+    assert not unexplained(layout)
+
+
+def test_a_delimiter_in_an_item_of_defined_length_does_not_end_it() -> None:
+    layout = walk_soundly(with_sequence(item(ITEM_END + NAME)).data)
+    assert NESTED in paths(layout)
+    assert kinds(layout) == {OddityKind.DELIMITER}
+
+
+@pytest.mark.parametrize("delimiter", [ITEM_END, SEQUENCE_END], ids=["E00D", "E0DD"])
+def test_an_extra_delimiter_at_the_root_is_structure(delimiter: bytes) -> None:
+    file = carrier()
+    first, *rest = file.dataset
+    data = file.head + first.encoded + delimiter + b"".join(part.encoded for part in rest)
+    layout = walk_soundly(data)
+    at = len(file.head + first.encoded)
+    assert layout.span_at(at) == Span(at, at + 8, Region.DATASET, None, is_value=False)
+    assert paths(layout) == paths(walk(file.data))
+    assert [(odd.kind, odd.offset) for odd in layout.oddities] == [(OddityKind.DELIMITER, at)]
+
+
+def test_an_item_at_the_root_begins_the_tail() -> None:
+    file = carrier()
+    layout = walk_soundly(file.data + item(NAME))
+    assert unexplained(layout) == [(Region.TAIL, len(file.data), len(file.data) + 8 + len(NAME))]
+
+
+def test_an_item_at_the_root_is_stepped_over() -> None:
+    file = carrier()
+    first, *rest = file.dataset
+    data = file.head + first.encoded + item(NAME) + b"".join(part.encoded for part in rest)
+    layout = walk_soundly(data)
+    at = len(file.head + first.encoded)
+    assert unexplained(layout) == [(Region.GAP, at, at + 8 + len(NAME))]
+    assert paths(layout) == paths(walk(file.data))
+
+
+def test_a_delimiter_with_a_length() -> None:
+    odd = SEQUENCE_END[:4] + b"\1\2\3\4"
+    layout = walk_soundly(with_sequence(item(NAME) + odd, length=UNDEFINED_LENGTH).data)
+    assert [(each.kind, each.amount) for each in layout.oddities] == [
+        (OddityKind.DELIMITER_LENGTH, 0x04030201)
+    ]
+    assert paths(layout)[-1] == AFTER
+
+
+def test_a_sequence_that_never_ends() -> None:
+    file = carrier()
+    opened = element(CODE_SEQUENCE, "SQ", OPEN_ITEM + NAME, length=UNDEFINED_LENGTH)
+    layout = walk_soundly(file.head + opened.encoded)
+    assert paths(layout) == ["(0008,1140)", NESTED]
+    assert kinds(layout) == {OddityKind.DELIMITER}
+    assert only(layout, "(0008,1140)").end == layout.size
+
+
+# ---------------------------------------------------------------------- VRs and undefined lengths
+
+
+def test_un_of_undefined_length_holds_implicit_items() -> None:
+    nested = element(PATIENT_NAME, "PN", b"Doe^", IMPLICIT).encoded
+    for file, tag in ((carrier(), CODE_SEQUENCE), (carrier(BIG_ENDIAN_FILE), CODE_SEQUENCE)):
+        head_of = element(tag, "UN", b"", file.syntax, length=UNDEFINED_LENGTH)
+        made = head_of._replace(value=item(nested) + SEQUENCE_END)
+        layout = walk_soundly(file.with_(made).data)
+        found = only(layout, NESTED)
+        assert (found.implicit, found.big_endian, found.vr) == (True, False, "PN")
+        assert not layout.oddities
+        assert paths(layout)[-1] == AFTER
+
+
+def test_un_of_undefined_length_with_explicit_items_is_read_as_well() -> None:
+    made = undefined(CODE_SEQUENCE, "UN", NAME)
+    found = only(walk_soundly(carrier().with_(made).data), NESTED)
+    assert not found.implicit
+
+
+def test_un_of_defined_length_is_a_sequence_if_the_dictionary_says_so() -> None:
+    nested = item(element(PATIENT_NAME, "PN", b"Doe^", IMPLICIT).encoded)
+    layout = walk_soundly(carrier().with_(element(CODE_SEQUENCE, "UN", nested)).data)
+    assert NESTED in paths(layout)
+    layout = walk_soundly(carrier().with_(*private(nested, "UN")).data)
+    assert not only(layout, "(0009,1001)").is_container
+
+
+def test_an_implicit_item_in_explicit_data() -> None:
+    nested = element(PATIENT_NAME, "PN", b"Doe^", IMPLICIT).encoded
+    layout = walk_soundly(with_sequence(item(nested)).data)
+    found = only(layout, NESTED)
+    assert (found.implicit, found.vr) == (True, "PN")
+    assert kinds(layout) == {OddityKind.MIXED_VR}
+
+
+def test_an_explicit_element_in_implicit_data_that_cannot_be_implicit() -> None:
+    file = carrier(IMPLICIT_FILE, has_pixels=False)
+    assert len(file.data) < int.from_bytes(b"OB\0\0", "little"), "else it would be implicit"
+    explicit = element(0x00420011, "OB", b"%PDF")
+    layout = walk_soundly(file.with_(explicit).data)
+    assert only(layout, "(0042,0011)").vr == "OB"
+    assert kinds(layout) == {OddityKind.MIXED_VR}
+
+
+def test_a_vr_that_is_none_has_a_16_bit_length() -> None:
+    layout = walk_soundly(carrier().with_(element(0x00100001, "ZZ", b"ZZZZ")).data)
+    odd = only(layout, "(0010,0001)")
+    assert (odd.vr, odd.declared) == ("ZZ", 4)
+    assert kinds(layout) == {OddityKind.UNKNOWN_VR}
+    assert paths(layout)[-1] == AFTER
+
+
+@pytest.mark.parametrize(
+    ("vr", "at"), [(b"ZZ", 0), (b"ZZ", 5), (b"P\x10", 1), (b"P\x10", 5), (b"L\0", 1), (b"B\xff", 5)]
+)
+def test_a_vr_that_is_none_hides_nothing_behind_it(vr: bytes, at: int) -> None:
+    """Read as implicit, its length would swallow what pydicom reads."""
+    file = carrier()
+    before = file.dataset[at - 1].tag if at else 0x00080000
+    odd = dicomfile.Element(before + 1, pack("<HH", 8, (before & 0xFFFF) + 1) + vr + b"\0\0", b"")
+    data = file.but(dataset=(*file.dataset[:at], odd, *file.dataset[at:])).data
+    layout = walk_soundly(data)
+    expected = paths(walk(file.data))
+    expected.insert(at, dicomfile.tag_text(odd.tag))
+    assert paths(layout) == expected
+    assert only(layout, dicomfile.tag_text(odd.tag)).vr == ("ZZ" if vr == b"ZZ" else "??")
+    assert kinds(layout) == {OddityKind.UNKNOWN_VR}
+    assert len(pydicom.dcmread(BytesIO(data))) == len(file.dataset) + 1
+
+
+@pytest.mark.parametrize("length", [0x42, 0x4142, 0x5A41])
+def test_an_implicit_item_whose_lengths_look_like_vrs(length: int) -> None:
+    """The first element of an item decides for all of them."""
+    content = element(0x00080005, "CS", b"ISO_IR 100", IMPLICIT).encoded
+    content += element(0x00104000, "LT", bytes(length), IMPLICIT).encoded
+    for each in (undefined(CODE_SEQUENCE, "SQ", content), sequence(CODE_SEQUENCE, content)):
+        layout = walk_soundly(carrier().with_(each).data)
+        long = only(layout, "(0008,1140)[0] > (0010,4000)")
+        assert long.end - long.value == length + length % 2
+        assert not unexplained(layout)
+
+
+def test_reserved_bytes() -> None:
+    odd = element(0x00420011, "OB", b"%PDF", reserved=b"\x2a\x2b")
+    layout = walk_soundly(carrier().with_(odd).data)
+    assert [(each.kind, each.amount) for each in layout.oddities] == [
+        (OddityKind.RESERVED_BYTES, 0x2B2A)
+    ]
+
+
+def test_fragments_in_a_private_element() -> None:
+    creator, _ = private(b"")
+    made = undefined(PRIVATE_TAG, "OB", b"", tiny_pe(), INERT_TEXT)
+    file = carrier().with_(creator, made)
+    layout = walk_soundly(file.data)
+    hidden = layout.span_at(file.data.index(tiny_pe()))
+    assert (hidden.region, tag_path(hidden.owner)) == (Region.PRIVATE, "(0009,1001)[1]")
+    assert file.data[hidden.start : hidden.end] == tiny_pe()
+    assert kinds(layout) == {OddityKind.UNDEFINED_LENGTH}
+    assert paths(layout)[-1] == AFTER
+
+
+def test_a_value_without_items_reaches_to_the_next_sequence_delimiter() -> None:
+    creator, _ = private(b"")
+    value = tiny_pe() + SEQUENCE_END
+    made = element(PRIVATE_TAG, "OB", value, length=UNDEFINED_LENGTH)
+    file = carrier().with_(creator, made)
+    layout = walk_soundly(file.data)
+    hidden = only(layout, "(0009,1001)")
+    assert file.data[hidden.value : hidden.end] == tiny_pe()
+    assert paths(layout)[-1] == AFTER
+
+
+def encapsulated(*, end: bytes, after: bytes = b"") -> bytes:
+    file = bundled(ENCAPSULATED_FILE).without(PIXEL_DATA, TRAILING_PADDING)
+    value = item(b"") + item(b"frame 1!") + item(b"frame no 2") + end
+    return file.data + element(PIXEL_DATA, "OB", value, length=UNDEFINED_LENGTH).encoded + after
+
+
+def test_fragments_and_their_offset_table_are_pixels() -> None:
+    data = encapsulated(end=SEQUENCE_END)
+    layout = walk_soundly(data)
+    values = [span for span in layout.spans() if span.region is Region.PIXELS and span.is_value]
+    assert [(tag_path(span.owner), data[span.start : span.end]) for span in values] == [
+        ("(7FE0,0010)[1]", b"frame 1!"),
+        ("(7FE0,0010)[2]", b"frame no 2"),
+    ]
+    assert not layout.oddities
+
+
+def test_fragments_without_an_end() -> None:
+    layout = walk_soundly(encapsulated(end=b""))
+    assert kinds(layout) == {OddityKind.DELIMITER}
+    assert not unexplained(layout)
+    assert only(layout, "(7FE0,0010)").end == layout.size
+
+
+def test_junk_among_fragments_is_a_gap_up_to_their_end() -> None:
+    """pydicom looks for the sequence delimiter then, and reads what follows as elements."""
+    padding = element(TRAILING_PADDING, "OB", bytes(8)).encoded
+    data = encapsulated(end=tiny_pe() + SEQUENCE_END, after=padding)
+    layout = walk_soundly(data)
+    start = data.index(tiny_pe())
+    assert unexplained(layout) == [(Region.GAP, start, start + len(tiny_pe()))]
+    assert kinds(layout) == {OddityKind.UNREADABLE}
+    assert paths(layout)[-1] == "(FFFC,FFFC)"
+    assert TRAILING_PADDING in pydicom.dcmread(BytesIO(data))
+
+
+def test_junk_after_the_last_fragment_without_an_end_is_a_gap() -> None:
+    data = encapsulated(end=tiny_pe())
+    start = data.index(tiny_pe())
+    assert unexplained(walk_soundly(data)) == [(Region.GAP, start, len(data))]
+
+
+def test_a_fragment_cut_short() -> None:
+    data = encapsulated(end=b"\xfe\xff\x00\xe0\0\1\0\0half")
+    layout = walk_soundly(data)
+    assert OddityKind.LENGTH_OVERRUN in kinds(layout)
+    assert layout.span_at(len(data) - 1).region is Region.PIXELS
+
+
+def test_elements_after_encapsulated_pixel_data() -> None:
+    data = encapsulated(end=SEQUENCE_END, after=element(TRAILING_PADDING, "OB", bytes(8)).encoded)
+    layout = walk_soundly(data)
+    assert paths(layout)[-1] == "(FFFC,FFFC)"
+    assert not layout.oddities
+
+
+def test_what_is_nested_in_a_private_sequence_is_private() -> None:
+    creator, _ = private(b"")
+    made = sequence(PRIVATE_TAG, NAME + element(PIXEL_DATA, "OW", bytes(8)).encoded)
+    layout = walk_soundly(carrier().with_(creator, made).data)
+    for path in ("(0009,1001)[0] > (0010,0010)", "(0009,1001)[0] > (7FE0,0010)"):
+        assert only(layout, path).region is Region.PRIVATE
+
+
+def test_text_is_never_pixels() -> None:
+    made = element(PIXEL_DATA, "UT", INERT_TEXT)
+    layout = walk_soundly(carrier(has_pixels=False).with_(made).data)
+    assert only(layout, "(7FE0,0010)").region is Region.DATASET
+
+
+def test_elements_within_pixel_data_are_not_pixels() -> None:
+    made = undefined(PIXEL_DATA, "UN", element(PATIENT_NAME, "PN", b"Doe^", IMPLICIT).encoded)
+    layout = walk_soundly(carrier(has_pixels=False).with_(made).data)
+    assert only(layout, "(7FE0,0010)[0] > (0010,0010)").region is Region.DATASET
+
+
+def test_private_creators_hold_for_their_own_item_only() -> None:
+    creator, block = private(b"data")
+    file = carrier().with_(creator, block, sequence(CODE_SEQUENCE, block.encoded))
+    layout = walk_soundly(file.data)
+    assert only(layout, "(0009,1001)").creator == dicomfile.CREATOR.decode()
+    assert only(layout, "(0008,1140)[0] > (0009,1001)").creator is None
+
+
+def test_a_tag_twice_and_a_tag_out_of_order() -> None:
+    name = element(PATIENT_NAME, "PN", b"Doe^Jane")
+    file = carrier()
+    layout = walk_soundly(file.but(dataset=(file.dataset[0], name, *file.dataset[1:])).data)
+    assert [odd.kind for odd in layout.oddities] == [OddityKind.OUT_OF_ORDER, OddityKind.DUPLICATE]
+    assert [each.tag for each in layout.elements].count(PATIENT_NAME) == 2
+    assert layout.text(file.data, TRANSFER_SYNTAX) == EXPLICIT.uid
+
+
+# ---------------------------------------------------------------------- floods
+
+
+def quick(data: bytes, budgets: Budgets | None = None) -> Layout:
+    """The layout, in less time than any honest file may take."""
+    began = monotonic()
+    layout = walk(data, budgets)
+    assert monotonic() - began < 20
+    return layout
+
+
+@pytest.mark.parametrize("is_defined", [True, False], ids=["defined", "undefined"])
+def test_a_depth_of_15000(*, is_defined: bool) -> None:
+    opened = element(CODE_SEQUENCE, "SQ", OPEN_ITEM, length=UNDEFINED_LENGTH).encoded
+    content = opened * 15_000
+    if is_defined:
+        size, parts = 0, []
+        for _ in range(15_000):
+            parts.append(item(b"")[:4] + pack("<I", size))
+            parts.append(element(CODE_SEQUENCE, "SQ", b"", length=size + 8).header)
+            size += 20
+        content = b"".join(reversed(parts))
+    data = carrier().head + content
+    layout = quick(data)
+    assert layout.depth == Budgets().depth
+    assert layout.limits == ["sequences are nested deeper than 128 levels"]
+    assert OddityKind.DEPTH in kinds(layout)
+    assert_sound(data, layout)
+    deep = quick(data, Budgets(depth=20_000))
+    assert deep.depth == 15_000
+    assert len(tag_path(deep.elements[-1])) < 300
+    assert deep.limits == []
+
+
+def test_half_a_million_empty_items() -> None:
+    data = with_sequence(item(b"") * 500_000).data
+    layout = quick(data)
+    assert layout.limits == []
+    assert paths(layout)[-1] == AFTER
+    bounded = quick(data, Budgets(elements=1000))
+    assert bounded.limits == ["more than 1000 elements and items"]
+    last = list(bounded.spans())[-1]
+    assert (last.region, last.end) == (Region.GAP, len(data))
+
+
+@pytest.mark.parametrize("flood", [ITEM_END, SEQUENCE_END, NAME, item(b"")])
+def test_a_flood_of_anything_uses_up_the_budget(flood: bytes) -> None:
+    data = carrier(has_pixels=False).data
+    if flood == item(b""):
+        data += element(CODE_SEQUENCE, "SQ", b"", length=UNDEFINED_LENGTH).header
+    data += flood * 20_000
+    layout = quick(data, Budgets(elements=1000))
+    assert layout.limits == ["more than 1000 elements and items"]
+    assert len(list(layout.spans())) < 4000
+    assert_sound(data, layout)
+    late = quick(data, Budgets(seconds=0))
+    assert late.limits == ["reading the structure took longer than 0 s"]
+    assert_sound(data, late)
+
+
+def test_oddities_are_bounded() -> None:
+    layout = quick(carrier().data + NAME * 5000)
+    assert len(layout.oddities) == 1000

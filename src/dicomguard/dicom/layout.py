@@ -39,7 +39,8 @@ class Element:
             ``US or SS`` where they leave it open).
         start: Offset of the tag.
         value: Offset of the value field.
-        end: Offset after the value field, its delimiter included; clipped to what contains it.
+        end: Offset after the value field, and after the delimiter of items or fragments; clipped to
+            what contains it.
         declared: Value length as written, `UNDEFINED_LENGTH` included.
         parent: The sequence item that holds it; None in the data set itself.
         creator: Private creator of its block; None if public or without a creator.

@@ -130,7 +130,7 @@ class _Walker:
         self.unvouched: int | None = None
         """Start of the trailing run of root elements that nothing vouches for."""
         self.descends = False
-        """Whether that run begins out of order: a tail even if it can be read to its end (NULs)."""
+        """Whether that run is out of order: a tail even if it can be read to its end (NULs)."""
 
     # ------------------------------------------------------------------ the file
 
@@ -247,7 +247,7 @@ class _Walker:
         As readers do, the first element is believed before the transfer syntax.
         """
         syntax = self.layout.transfer_syntax
-        if self.data[position + 4 : position + 6] not in VRS:
+        if not _is_capitals(self.data[position + 4 : position + 6]):
             return position + 6 <= self.size or syntax in ("", IMPLICIT_LITTLE), False
         if syntax:
             return False, syntax == EXPLICIT_BIG
@@ -335,7 +335,7 @@ class _Walker:
         if group == 0xFFFE and element in (_ITEM, _ITEM_END, _SEQUENCE_END):
             return self._delimiter(frame, position, element)
         if frame.holds is not _Holds.ELEMENTS:
-            return self._give_up(position)
+            return self._no_item(frame, position)
         header = self._header(
             position, frame.end, implicit=frame.implicit, big_endian=frame.big_endian
         )
@@ -365,7 +365,8 @@ class _Walker:
             self.unvouched = None
             return True
         if self.unvouched is None:
-            self.unvouched, self.descends = position, header.tag <= frame.last_tag
+            self.unvouched, self.descends = position, False
+        self.descends |= header.tag <= frame.last_tag
         return fits and frame.last_tag < PIXEL_DATA
 
     def _is_vouched(self, frame: _Frame, header: _Header) -> bool:
@@ -442,9 +443,7 @@ class _Walker:
     def _raw_undefined(self, frame: _Frame, element: Element) -> int:
         """Undefined length without items: readers take bytes up to the next sequence delimiter."""
         self._odd(OddityKind.UNDEFINED_LENGTH, element.start, element)
-        tag = _BIG_TAG if frame.big_endian else _LITTLE_TAG
-        delimiter = tag.pack(0xFFFE, _SEQUENCE_END) + bytes(4)
-        found = self.data.find(delimiter, element.value, frame.end)
+        found = self._sequence_end(frame, element.value)
         if found < 0:
             return self._give_up(element.value)
         self.layout.cut(found, element.region, element, is_value=False)
@@ -482,7 +481,7 @@ class _Walker:
         container = frame.owner
         if frame.holds is _Holds.ELEMENTS:
             if frame.is_defined:
-                return self._give_up(position)
+                return self._stray_item(frame, position, length)
             self._odd(OddityKind.DELIMITER, position, frame.owner)  # the item before never ended
             self._close(position)
             return position
@@ -502,20 +501,44 @@ class _Walker:
                 return self._give_up(start)
             self.layout.cut(start, frame.region, item, is_value=True)
             return end
-        has_vr = self.data[start + 4 : start + 6] in VRS
+        implicit = self._is_implicit_item(frame, start, end)
+        if implicit and not frame.implicit:
+            self._odd(OddityKind.MIXED_VR, position, item)
         self.frames.append(
             _Frame(
                 holds=_Holds.ELEMENTS,
                 end=end,
                 owner=item,
                 region=frame.region,
-                implicit=frame.implicit and not (container.vr == "UN" and has_vr),
+                implicit=implicit,
                 big_endian=frame.big_endian,
                 is_defined=is_defined,
                 depth=frame.depth,
             )
         )
         return start
+
+    def _is_implicit_item(self, frame: _Frame, start: int, end: int) -> bool:
+        """Whether the elements of an item have no VR: as for readers, its first one decides."""
+        has_vr = _is_capitals(self.data[start + 4 : start + 6])
+        if frame.implicit:
+            assert isinstance(frame.owner, Element)
+            return not (has_vr and frame.owner.vr == "UN")
+        is_empty = end - start < 8 or any(
+            self._is_tag(start, delimiter, big_endian=frame.big_endian)
+            for delimiter in (_ITEM, _ITEM_END, _SEQUENCE_END)
+        )
+        return not (has_vr or is_empty)
+
+    def _stray_item(self, frame: _Frame, position: int, length: int) -> int:
+        """An item where none can be: readers step over it and read on, so its bytes are a gap."""
+        end = position + 8 + length
+        if length == UNDEFINED_LENGTH or end >= frame.end:
+            return self._give_up(position)
+        self._odd(OddityKind.UNREADABLE, position, frame.owner)
+        self.layout.cut(position, Region.GAP, frame.owner, is_value=True)
+        self.layout.cut(end, frame.region, frame.owner, is_value=False)
+        return end
 
     def _close(self, position: int) -> None:
         """Leave the innermost container."""
@@ -538,6 +561,20 @@ class _Walker:
             self._odd(OddityKind.UNREADABLE, position, frame.owner)
             self.layout.cut(position, Region.GAP, frame.owner, is_value=True)
         return frame.end
+
+    def _no_item(self, frame: _Frame, position: int) -> int:
+        """Something else among items, or among fragments: there readers look for the end."""
+        found = self._sequence_end(frame, position) if frame.holds is _Holds.FRAGMENTS else -1
+        if found < 0:
+            return self._give_up(position)
+        self._odd(OddityKind.UNREADABLE, position, frame.owner)
+        self.layout.cut(position, Region.GAP, frame.owner, is_value=True)
+        return found
+
+    def _sequence_end(self, frame: _Frame, position: int) -> int:
+        """Where the next sequence delimiter stands within a container; -1 if there is none."""
+        tag = _BIG_TAG if frame.big_endian else _LITTLE_TAG
+        return self.data.find(tag.pack(0xFFFE, _SEQUENCE_END) + bytes(4), position, frame.end)
 
     def _tail(self, position: int) -> None:
         """The data set ended at ``position``, or where the trailing run of strangers began."""
@@ -578,10 +615,11 @@ class _Walker:
             (reserved,) = _LITTLE_16.unpack_from(data, position + 6)
             return _Header(tag, VRS[raw], position + 12, length, reserved=reserved)
         is_known_vr = raw in VRS
-        if is_known_vr or (0x41 <= raw[0] <= 0x5A and 0x41 <= raw[1] <= 0x5A):
-            # Readers take a VR they do not know to have a 16-bit length.
+        if is_known_vr or b"AA" <= raw <= b"ZZ":
+            # pydicom takes whatever sorts between for a VR, and any it does not know to have a
+            # 16-bit length; who reads another length there loses sight of all that follows.
             (length,) = (_BIG_16 if big_endian else _LITTLE_16).unpack_from(data, position + 6)
-            vr = VRS[raw] if is_known_vr else raw.decode("ascii")
+            vr = raw.decode("ascii") if _is_capitals(raw) else "??"
             return _Header(tag, vr, position + 8, length, is_known_vr=is_known_vr)
         return as_implicit if fits else None
 
@@ -685,6 +723,11 @@ def _region(container: Region, tag: int, vr: str) -> Region:
     if tag == _TRAILING_PADDING:
         return Region.PADDING
     return Region.DATASET
+
+
+def _is_capitals(raw: bytes) -> bool:
+    """Whether two bytes look like a VR, known or not."""
+    return len(raw) == 2 and raw.isalpha() and raw.isupper()
 
 
 def _is_printable(raw: bytes) -> bool:
