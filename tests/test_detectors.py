@@ -129,6 +129,11 @@ def _delimited(delimiters: bytes) -> bytes:
     return carrier().with_(open_ended).data
 
 
+def _fragments(value: bytes) -> bytes:
+    made = element(0x00420011, "OB", value + SEQUENCE_END, length=UNDEFINED_LENGTH)
+    return carrier().with_(made).data
+
+
 def _nested(levels: int) -> bytes:
     content = b""
     for _ in range(levels):
@@ -160,9 +165,8 @@ FIRING: dict[str, Callable[[], bytes]] = {
     "DS-LEN-OVERRUN": lambda: _inside(element(COMMENTS, "LT", b"text", length=4000).encoded),
     "DS-MIXED-VR": _mixed,
     "DS-NEST": lambda: _nested(20),
-    "DS-UNDEF-ILLEGAL": lambda: (
-        carrier().with_(element(0x00420011, "OB", item(b"ab"), length=UNDEFINED_LENGTH)).data
-    ),
+    "DS-FRAGMENTS": lambda: _fragments(item(b"ab")),
+    "DS-UNDEF-ILLEGAL": lambda: _fragments(b"bytes that are no items"),
     "GAP-DATA": lambda: _inside(b"\xff\xff\xff\xff and other bytes that are no element at all"),
     "GAP-DELIMITER": lambda: _delimited(ITEM_END[:4] + b"hide" + SEQUENCE_END),
     "META-DICM-COINCIDENCE": _coincidence,

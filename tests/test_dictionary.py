@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
 from pydicom._private_dict import private_dictionaries
 from pydicom._uid_dict import UID_dictionary
-from pydicom.datadict import dictionary_keyword, dictionary_VR, private_dictionary_VR
+from pydicom.datadict import dictionary_VR, private_dictionary_VR
 
 from dicomguard.dicom import dictionary
 from dicomguard.dicom.vr import LONG_TEXT_VRS, LONG_VRS, SHORT_VRS, TEXT_VRS, VRS
@@ -27,7 +27,6 @@ def pydicom_vr(tag: int) -> str | None:
 def test_every_public_element() -> None:
     for tag in DicomDictionary:
         assert dictionary.public_vr(tag) == pydicom_vr(tag)
-        assert dictionary.keyword(tag) == dictionary_keyword(tag)
 
 
 @pytest.mark.parametrize("mask", sorted(RepeatersDictionary))
@@ -45,7 +44,6 @@ def test_any_tag(tag: int) -> None:
 @pytest.mark.parametrize("tag", [0x50010010, 0x60013000, 0x00090010, 0xFFFFFFFF])
 def test_what_is_not_public(tag: int) -> None:
     assert dictionary.public_vr(tag) is None
-    assert dictionary.keyword(tag) == ""
 
 
 def test_every_private_element() -> None:

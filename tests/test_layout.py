@@ -452,7 +452,7 @@ def test_exactly_the_tree_that_was_written(syntax: Syntax, data: st.DataObject) 
     ]
     assert items == written.items
     # Fragments belong to pixel data; in a private element they are odd, though well formed.
-    assert {odd.kind for odd in layout.oddities} <= {OddityKind.UNDEFINED_LENGTH}
+    assert {odd.kind for odd in layout.oddities} <= {OddityKind.FRAGMENTS}
     assert not {span.region for span in layout.spans()} & {Region.GAP, Region.TAIL}
     assert not layout.limits
     for each in found:
@@ -581,7 +581,7 @@ def test_a_length_of_4_gib_costs_nothing() -> None:
     assert len(data) < 300
     layout = walk_soundly(data)
     (odd,) = layout.oddities
-    assert (odd.kind, odd.amount) == (OddityKind.LENGTH_OVERRUN, 0xFFFFFFFE - 100)
+    assert (odd.kind, odd.amount) == (OddityKind.TRUNCATED, 0xFFFFFFFE - 100)
     document = only(layout, "(0042,0011)")
     assert (document.end, document.declared) == (len(data), 0xFFFFFFFE)
     assert document.region is Region.DOCUMENT
@@ -1085,7 +1085,7 @@ def test_fragments_in_a_private_element() -> None:
     hidden = layout.span_at(file.data.index(tiny_pe()))
     assert (hidden.region, tag_path(hidden.owner)) == (Region.PRIVATE, "(0009,1001)[1]")
     assert file.data[hidden.start : hidden.end] == tiny_pe()
-    assert kinds(layout) == {OddityKind.UNDEFINED_LENGTH}
+    assert kinds(layout) == {OddityKind.FRAGMENTS}
     assert paths(layout)[-1] == AFTER
 
 
@@ -1145,7 +1145,7 @@ def test_junk_after_the_last_fragment_without_an_end_is_a_gap() -> None:
 def test_a_fragment_cut_short() -> None:
     data = encapsulated(end=b"\xfe\xff\x00\xe0\0\1\0\0half")
     layout = walk_soundly(data)
-    assert OddityKind.LENGTH_OVERRUN in kinds(layout)
+    assert OddityKind.TRUNCATED in kinds(layout)
     assert layout.span_at(len(data) - 1).region is Region.PIXELS
 
 

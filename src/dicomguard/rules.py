@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,8 +35,10 @@ from dicomguard.payloads import VALIDATORS, Payload, Validator
 SECONDS_PER_SET = 60
 """Time one rule set may take over one file."""
 
-CHECKS_PER_RULE = 10_000
-"""Triggers of one rule in one file that are looked at; beyond, the file is incomplete."""
+SECONDS_PER_RULE = 10.0
+"""Time for looking at the triggers of one rule in one file; beyond, the file is incomplete."""
+
+_CLOCK_EVERY = 256
 
 FINDINGS_PER_RULE = 50
 """Findings of one rule in one file that are listed."""
@@ -121,20 +124,28 @@ class RulePack:
                 if origin is not None and match.rule in self.rules:
                     by_rule[match.rule].append(match._replace(offset=origin))
             for name, matches in by_rule.items():
-                findings += _confirmed(source, self.rules[name], matches)
-                if len(matches) > CHECKS_PER_RULE:
-                    limits.append(f"the rule {name.name} matched more than {CHECKS_PER_RULE} times")
+                confirmed, in_time = _confirmed(source, self.rules[name], matches)
+                findings += confirmed
+                if not in_time:
+                    limits.append(
+                        f"looking at {len(matches)} matches of the rule {name.name} took longer"
+                        f" than {SECONDS_PER_RULE:.0f} s"
+                    )
         return findings, limits
 
 
-def _confirmed(source: Source, rule: Rule, matches: Sequence[Match]) -> Iterator[Finding]:
-    """Findings for what the rule's validator confirms, each payload once.
+def _confirmed(source: Source, rule: Rule, matches: Sequence[Match]) -> tuple[list[Finding], bool]:
+    """Findings for what the rule's validator confirms, each payload once; whether time sufficed.
 
     A payload whose end is a guess (a script's is that of its value) is listed only where it begins.
     """
+    findings: list[Finding] = []
     seen: set[tuple[int, int]] = set()
     guessed_ends: set[int] = set()
-    for match in matches[:CHECKS_PER_RULE]:
+    deadline = time.monotonic() + SECONDS_PER_RULE
+    for index, match in enumerate(_likely_first(matches)):
+        if index % _CLOCK_EVERY == 0 and time.monotonic() > deadline:
+            return findings, False
         payload = _payload(source, rule, match)
         if payload is None or (payload.start, payload.end) in seen:
             continue
@@ -148,11 +159,20 @@ def _confirmed(source: Source, rule: Rule, matches: Sequence[Match]) -> Iterator
             kind = rule.polyglot
         if payload.confirmed and rule.validator:
             kind = replace(kind, confidence=Confidence.CONFIRMED)
-        yield source.finding(
-            kind, payload.start, payload.end, detail=payload.description, rule=rule.name.name
+        findings.append(
+            source.finding(
+                kind, payload.start, payload.end, detail=payload.description, rule=rule.name.name
+            )
         )
-        if len(seen) == FINDINGS_PER_RULE:
-            return
+        if len(findings) == FINDINGS_PER_RULE:
+            break
+    return findings, True
+
+
+def _likely_first(matches: Sequence[Match]) -> Iterator[Match]:
+    """The last match before all others: an archive is found from its end, behind any decoys."""
+    yield matches[-1]
+    yield from matches[:-1]
 
 
 def _payload(source: Source, rule: Rule, match: Match) -> Payload | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from dicomguard.detectors.grouping import first_of
 from dicomguard.dicom import dictionary
 from dicomguard.dicom.layout import Element
 from dicomguard.dicom.source import Source
+from dicomguard.dicom.vr import VRS
 from dicomguard.dicom.walker import DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE, TRANSFER_SYNTAX
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Region, Severity
 
@@ -136,6 +139,11 @@ MISPLACED = FindingKind(
     reference="PS3.10 section 7.1, PS3.7 section 6.3",
 )
 
+_OTHER_VR = replace(BAD_VR, category=Category.CONFORMANCE, severity=Severity.LOW)
+"""A VR of the standard, but not this element's: untidy, and no reader's undoing."""
+
+_SMALL_PRIVATE = replace(PRIVATE, category=Category.INVENTORY, severity=Severity.INFO)
+
 _KNOWN = frozenset(
     (
         *(0x0000, 0x0001, 0x0002, 0x0003, 0x0010, 0x0012, 0x0013, 0x0016, 0x0017, 0x0018),
@@ -187,39 +195,42 @@ class FileMetaDetector:
 
 
 def _misplaced(source: Source) -> Iterator[Finding]:
-    for element in source.layout.elements:
-        if element.group in (0x0000, 0x0002) and element.region is not Region.META:
-            yield source.finding(MISPLACED, element.start, element.end)
-            return
+    return first_of(
+        source,
+        MISPLACED,
+        (
+            element
+            for element in source.layout.elements
+            if element.group in (0x0000, 0x0002) and element.region is not Region.META
+        ),
+    )
 
 
 def _elements(source: Source, meta: list[Element]) -> Iterator[Finding]:
+    is_implicit = all(element.implicit for element in meta)
     seen: set[int] = set()
-    all_implicit = all(element.implicit for element in meta)
+    hits: dict[FindingKind, list[Element]] = defaultdict(list)
     for element in meta:
         if element.tag in seen:
-            yield source.finding(DUPLICATE, element.start, element.end)
+            hits[DUPLICATE].append(element)
         seen.add(element.tag)
-        length = element.end - element.value
-        if (element.implicit and not all_implicit) or element.vr not in _allowed_vrs(element):
-            detail = "no VR" if element.implicit else f"VR {element.vr}"
-            yield source.finding(BAD_VR, element.start, element.end, detail=detail)
+        if element.implicit and not is_implicit:
+            hits[BAD_VR].append(element)
+        elif element.vr not in _allowed_vrs(element):
+            hits[BAD_VR if element.vr.encode() not in VRS else _OTHER_VR].append(element)
         if element.element not in _KNOWN or element.tag == _PRIVATE_INFORMATION:
-            kind = PRIVATE
-            if length <= _LARGE and element.element in _KNOWN:
-                kind = replace(kind, category=Category.INVENTORY, severity=Severity.INFO)
-            yield source.finding(
-                kind, element.start, element.end, detail=f"{length} bytes", owner=element
-            )
+            is_small = element.element in _KNOWN and element.end - element.value <= _LARGE
+            hits[_SMALL_PRIVATE if is_small else PRIVATE].append(element)
         if element.tag in _TITLES_AND_ADDRESSES and _INJECTED.search(
             source.data[element.value : min(element.end, element.value + _LARGE)]
         ):
-            yield source.finding(INJECTION, element.value, element.end)
-    if all_implicit:
-        kind = replace(BAD_VR, category=Category.CONFORMANCE, severity=Severity.LOW)
-        yield source.finding(
-            kind, meta[0].start, meta[-1].end, detail="implicit VR throughout", owner=meta[0]
-        )
+            hits[INJECTION].append(element)
+    for kind, elements in hits.items():
+        first = elements[0]
+        detail = f"VR {first.vr}, {first.end - first.value} bytes"
+        yield from first_of(source, kind, elements, detail)
+    if is_implicit:
+        yield from first_of(source, _OTHER_VR, meta[:1], "implicit VR throughout")
 
 
 def _allowed_vrs(element: Element) -> tuple[str, ...]:
@@ -232,7 +243,8 @@ def _group_length(source: Source, meta: list[Element]) -> Iterator[Finding]:
     if declared is None or meta[0].tag != 0x00020000:
         return
     actual = meta[-1].end - meta[0].end
-    if declared != actual:
+    is_cut = meta[-1].end == source.layout.size or source.layout.limits
+    if declared != actual and not is_cut:
         detail = f"says {declared} bytes, holds {actual}"
         yield source.finding(GROUP_LENGTH, meta[0].start, meta[0].end, detail=detail)
 
@@ -269,7 +281,7 @@ def _transfer_syntax(source: Source, meta: list[Element]) -> Iterator[Finding]:
         return
     if not (layout.inflated or any(each.region is not Region.META for each in layout.elements)):
         return  # there is no data set to compare with
-    says = _encoding(syntax == IMPLICIT_LITTLE, syntax == EXPLICIT_BIG, syntax == DEFLATED)
+    says = _encoding(syntax == IMPLICIT_LITTLE, syntax == EXPLICIT_BIG, syntax in DEFLATED)
     shows = _encoding(layout.implicit, layout.big_endian, layout.inflated is not None)
     if says != shows:
         detail = f"says {says}, is {shows}"

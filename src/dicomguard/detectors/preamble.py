@@ -53,6 +53,8 @@ _CONFIGURATION = (
 NE = _kind("POLY-NE", "16-bit or device-driver program", Severity.HIGH, _PROGRAM)
 DOS = _kind("POLY-DOS", "DOS program", Severity.MEDIUM, _PROGRAM, confidence=Confidence.WEAK)
 SCRIPT = _kind("POLY-SCRIPT-NOSHEBANG", "script", Severity.HIGH, _PROGRAM)
+LINES = _kind("POLY-SCRIPT-NOSHEBANG", "script", Severity.MEDIUM, _PROGRAM)
+HTML = _kind("POLY-HTML", "web page, web archive or web application", Severity.HIGH)
 TIFF = _kind(
     "POLY-TIFF",
     "TIFF with something hidden",
@@ -141,9 +143,8 @@ def _is_pyc(data: Data) -> bool:
     return 3000 <= magic <= 3800 and data[16] == 0xE3
 
 
-def _is_pickle(data: Data) -> bool:
-    """Protocol 4 and later frame their opcodes; the frame ends within the file."""
-    return data[1] < 4 or unpack_from("<Q", data, 3)[0] <= len(data) - 11
+def _starts_text(data: Data) -> bool:
+    return len(_leading_text(bytes(data[:128]))) >= _TEXT_BYTES
 
 
 def _is_bmp(data: Data) -> bool:
@@ -156,7 +157,7 @@ _HARMLESS = "Harmless by itself: an image viewer shows another picture than a DI
 
 _HEADS = (
     _head(
-        _kind("POLY-HTML", "web page, web archive or web application", _HIGH),
+        HTML,
         rb"(?i)[\s\0\xef\xbb\xbf]*<(!doctype|html|head|body|script|svg|iframe|object|hta:application"
         rb"|meta|img|job|package|scriptlet)\b|[^\0]{0,80}<(script|hta:application)\b"
         rb"|(?i:mime-version|content-type|from):[ \t]",
@@ -168,8 +169,8 @@ _HEADS = (
     _head(_kind("POLY-PYC", "compiled Python", _MEDIUM, _PROGRAM), rb"..\r\n", _is_pyc),
     _head(
         _kind("POLY-PICKLE", "Python pickle", _HIGH, "Loading a pickle runs what it says."),
-        rb"\x80(?:[\x02\x03][\x28-\x7d]|[\x04\x05]\x95)",
-        _is_pickle,
+        rb"(?:\x80[\0-\x05])?[^\0\n]{0,40}?[ci][A-Za-z_][\w.]{1,60}\n[A-Za-z_][\w.]{1,60}\n"
+        rb"|\x80[\x04\x05](?:\x95.{3}\0{5}|.{0,4}\x8c).{0,96}?\x93",
     ),
     _head(_kind("POLY-VHD", "virtual disk", _HIGH), rb"conectix|vhdxfile"),
     _head(_kind("POLY-SWF", "Flash program", _MEDIUM), rb"[FCZ]WS", _is_swf),
@@ -208,9 +209,19 @@ _HEADS = (
         rb"[^\0]*(ALL[ \t]*=[ \t]*\(ALL|LD_PRELOAD=)",
     ),
     _head(_kind("POLY-XML", "XML document", _HIGH, _CONFIGURATION), rb"\s*<\?xml\s"),
-    _head(_kind("POLY-JSON", "JSON document", _HIGH, _CONFIGURATION), rb'\s*[{\[]\s*["{\[]'),
-    _head(_kind("POLY-INI", "configuration file", _HIGH, _CONFIGURATION), rb"\s*\[[\w .-]+\]\s*\n"),
-    _head(_kind("POLY-YAML", "YAML document", _HIGH, _CONFIGURATION), rb"---\s*\n\s*\S"),
+    _head(
+        _kind("POLY-JSON", "JSON document", _HIGH, _CONFIGURATION),
+        rb'\s*[{\[]\s*["{\[]',
+        _starts_text,
+    ),
+    _head(
+        _kind("POLY-INI", "configuration file", _HIGH, _CONFIGURATION),
+        rb"\s*\[[\w .-]+\]\s*\n",
+        _starts_text,
+    ),
+    _head(
+        _kind("POLY-YAML", "YAML document", _HIGH, _CONFIGURATION), rb"---\s*\n\s*\S", _starts_text
+    ),
 )
 """Formats known by the first bytes of the file."""
 
@@ -220,13 +231,23 @@ _VHD_FOOTER = next(head.kind for head in _HEADS if head.kind.id == "POLY-VHD")
 
 _COMMANDS = re.compile(
     rb"""(?ix) ^\s* (?:
-      @?echo\s | rem\s | :: | @?set\s | start\s | goto\s | @if\s | @?for\s | cmd\b | powershell
-      | %comspec% | <\# | iex\b | '\s* | /\* | // | "{3} | <\?(?:php|=) | =(?:pod|begin)\b | --\[\[
-      | (?:sh|bash|exec|eval|curl|wget|nc|rm|cp|chmod|mkdir|export|exit)\s
-      | import\s+\w+ | [A-Za-z_]\w*=\S* ; | : \s* ; | : \s* <<
+      @?echo\s | rem\s | :: | @?set\s | start\s | goto\s | @\w+ | @?for\s | cmd\b | powershell
+      | pwsh | %comspec% | <\# | iex\b | '\s* | /\* | // | "{3} | <\?(?:php|=) | =(?:pod|begin)\b
+      | --\[\[ | (?:sh|bash|exec|eval|curl|wget|nc|rm|cp|mv|cat|chmod|mkdir|export|exit|env|printf
+      |command|true|false|python\d?|perl|ruby|node|source|unset|trap|read|test)[\s;]
+      | import\s+\w+ | (?:var|let|const|function)\s+\w+ | /(?:usr/)?s?bin/\w+
+      | [A-Za-z_]\w*=\S* [;\s] | : \s* (?:; | << | \n) | [({!]\s+\w+ | \(\w+ | "\w+"\s
     )""",
 )
+"""How the first command of a script begins, in the shells and interpreters of the field."""
+
 _ISO_OFFSETS = (0x8001, 0x8801, 0x9001)
+_PAGE = re.compile(
+    rb"(?i)<(?:iframe|img|script|svg|object|embed|video|audio|style|form|base|link|meta)\b"
+    rb"|<\w+[^>]{0,80}\bon\w+\s*="
+)
+"""What makes a browser take text for a page, wherever it stands."""
+
 _TEXT_BYTES = 12
 _COMMENTS = {b"/*": b"*/", b"<#": b"#>"}
 """Openers that hide the binary rest of a file from an interpreter, with what ends them."""
@@ -237,7 +258,7 @@ class PreambleDetector:
 
     kinds = (
         *dict.fromkeys(head.kind for head in _HEADS),
-        *(NE, DOS, SCRIPT, TIFF, _ISO, _TAR, HONEST_TIFF, TEXT, NONZERO, SCRAMBLED, NAMED),
+        *(NE, DOS, SCRIPT, LINES, TIFF, _ISO, _TAR, HONEST_TIFF, TEXT, NONZERO, SCRAMBLED, NAMED),
     )
 
     def find(self, source: Source, found: Sequence[Finding]) -> Iterator[Finding]:
@@ -253,6 +274,9 @@ class PreambleDetector:
             return
         if tiff.is_tiff(preamble):
             yield _tiff(source)
+            rest = preamble.partition(b"\n")[2]
+            if rest and _is_script(data, rest):
+                yield source.finding(SCRIPT, 0, 128)
             return
         kind = _foreign(data, preamble)
         if kind:
@@ -277,14 +301,26 @@ def _foreign(data: Data, preamble: bytes) -> FindingKind | None:
     for head in _HEADS:
         if head.pattern.match(preamble) and head.confirm(data):
             return head.kind
-    text = _leading_text(preamble)
-    if re.search(rb"[\r\n;&]", text):
-        closer = _COMMENTS.get(text[:2])
-        if closer and data.find(closer, len(text)) >= 0:
-            return SCRIPT
-        if len(text) >= _TEXT_BYTES and _COMMANDS.match(text):
-            return SCRIPT
+    if _PAGE.search(_leading_text(preamble)):
+        return HTML
+    first_line, _, rest = preamble.partition(b"\n")
+    # Shells skip a first line that they cannot run.
+    if _is_script(data, preamble) or (rest and _is_script(data, rest)):
+        return SCRIPT
+    if b"\0" not in first_line and len(_leading_text(preamble)) >= _TEXT_BYTES and rest:
+        return LINES
     return DOS if _is_com(data, preamble) else None
+
+
+def _is_script(data: Data, preamble: bytes) -> bool:
+    """Whether text that begins with a command stands here."""
+    text = _leading_text(preamble)
+    if not re.search(rb"[\r\n;&]", text):
+        return False
+    closer = _COMMENTS.get(text[:2])
+    if closer and data.find(closer, len(text)) >= 0:
+        return True
+    return len(text) >= _TEXT_BYTES and _COMMANDS.match(text) is not None
 
 
 def _elsewhere(source: Source) -> Iterator[Finding]:

@@ -6,9 +6,10 @@ creators and elements are the normal case in honest files and are inventory only
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from dicomguard.detectors.entropy import entropy
+from dicomguard.detectors.grouping import first_of
 from dicomguard.dicom import dictionary
 from dicomguard.dicom.layout import Element
 from dicomguard.dicom.source import Source
@@ -80,26 +81,13 @@ class PrivateDetector:
         private = [element for element in source.layout.elements if element.is_private]
         creators = [element for element in private if element.is_private_creator]
         held = [element for element in private if element.element > 0xFF]
-        yield from _first(
+        yield from first_of(
             source, ORPHAN, (e for e in held if e.creator is None and not _illegal(e))
         )
-        yield from _first(source, ILLEGAL, (e for e in private if _illegal(e)))
-        yield from _first(source, BAD_CREATOR, (e for e in creators if _is_bad(source, e)))
+        yield from first_of(source, ILLEGAL, (e for e in private if _illegal(e)))
+        yield from first_of(source, BAD_CREATOR, (e for e in creators if _is_bad(source, e)))
         yield from _unknown(source, creators)
-        yield from (
-            source.finding(OPAQUE, element.value, element.end, owner=element)
-            for element in held
-            if _is_opaque(source, element)
-        )
-
-
-def _first(source: Source, kind: FindingKind, elements: Iterable[Element]) -> Iterator[Finding]:
-    """One finding at the first of the elements, with their number."""
-    all_ = list(elements)
-    if all_:
-        first = all_[0]
-        detail = f"{len(all_)} such elements, the first is here" if len(all_) > 1 else ""
-        yield source.finding(kind, first.start, first.end, detail=detail)
+        yield from first_of(source, OPAQUE, (e for e in held if _is_opaque(source, e)))
 
 
 def _illegal(element: Element) -> bool:

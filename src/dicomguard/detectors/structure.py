@@ -6,8 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from dicomguard.detectors.grouping import first_of
+from dicomguard.detectors.image import image_bytes
 from dicomguard.dicom.layout import Element, Item, Oddity, OddityKind
 from dicomguard.dicom.source import Source
+from dicomguard.dicom.walker import PIXEL_DATA
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Severity
 
 LENGTH_OVERRUN = FindingKind(
@@ -62,6 +65,15 @@ UNDEFINED = FindingKind(
     confidence=Confidence.CONFIRMED,
     why="Readers search for the end each in their own way, and fragments hide data from viewers.",
     reference="PS3.5 section 7.1",
+)
+FRAGMENTS = FindingKind(
+    id="DS-FRAGMENTS",
+    title="Fragments in an element other than Pixel Data",
+    category=Category.EXPLOIT,
+    severity=Severity.MEDIUM,
+    confidence=Confidence.CONFIRMED,
+    why="Only Pixel Data is encapsulated; elsewhere fragments hide data from viewers.",
+    reference="PS3.5 section A.4",
 )
 DELIMITER = FindingKind(
     id="DS-DELIM",
@@ -125,6 +137,8 @@ GROUP_LENGTH = FindingKind(
 
 _KIND_OF = {
     OddityKind.LENGTH_OVERRUN: LENGTH_OVERRUN,
+    OddityKind.TRUNCATED: LENGTH_OVERRUN,
+    OddityKind.FRAGMENTS: FRAGMENTS,
     OddityKind.UNKNOWN_VR: UNKNOWN_VR,
     OddityKind.OUT_OF_ORDER: ORDER,
     OddityKind.DUPLICATE: DUPLICATE,
@@ -179,30 +193,45 @@ class StructureDetector:
             start = layout.elements[0].start
             kind = replace(NESTING, severity=severity)
             yield source.finding(kind, start, layout.size, detail=f"{layout.depth} levels")
-        for element in layout.elements:
-            if element.tag & 0xFFFF == 0 and _is_abused(element):
-                yield source.finding(
-                    GROUP_LENGTH,
-                    element.start,
-                    element.end,
-                    detail=f"VR {element.vr}, {element.end - element.value} bytes",
-                    region=element.region,
-                    owner=element,
-                )
+        abused = (each for each in layout.elements if not each.tag & 0xFFFF and _is_abused(each))
+        yield from first_of(source, GROUP_LENGTH, abused)
 
 
 def _graded(source: Source, odd: Oddity) -> FindingKind:
     """The kind of finding an oddity makes, as severe as its circumstances."""
     kind = _KIND_OF[odd.kind]
-    if kind is DUPLICATE and isinstance(odd.owner, Element) and odd.owner.tag in _DECISIVE_TAGS:
-        return replace(kind, severity=Severity.HIGH)
-    if kind is LENGTH_OVERRUN:
-        if odd.amount > _HUGE_OVERRUN and source.layout.size < _SMALL_FILE:
+    if kind is DUPLICATE and isinstance(odd.owner, Element):
+        if _repeats_the_first(source, odd.owner):
+            return replace(kind, category=Category.CONFORMANCE, severity=Severity.LOW)
+        if odd.owner.tag in _DECISIVE_TAGS:
             return replace(kind, severity=Severity.HIGH)
-        last = source.layout.elements[-1] if source.layout.elements else None
-        if last and last.start == odd.offset:  # the file was cut short
+    if odd.kind in (OddityKind.LENGTH_OVERRUN, OddityKind.TRUNCATED):
+        size = source.layout.size
+        if odd.amount > _HUGE_OVERRUN and size < _SMALL_FILE and not _is_cut_image(source, odd):
+            return replace(kind, severity=Severity.HIGH)
+        if odd.kind is OddityKind.TRUNCATED:
             return replace(kind, category=Category.CONFORMANCE, severity=Severity.LOW)
     return kind
+
+
+def _repeats_the_first(source: Source, second: Element) -> bool:
+    """Whether a root element is a copy of the first of its tag, byte for byte."""
+    first = source.layout.root.get(second.tag)
+    return (
+        first is not None
+        and second.parent is None
+        and first.end - first.value == second.end - second.value
+        and source.data[first.value : first.end] == source.data[second.value : second.end]
+    )
+
+
+def _is_cut_image(source: Source, odd: Oddity) -> bool:
+    """Whether what is missing is pixel data, and no more than the image has."""
+    last = source.layout.elements[-1] if source.layout.elements else None
+    if last is None or last.start != odd.offset or last.tag != PIXEL_DATA:
+        return False
+    expected = image_bytes(source.data, source.layout.root)
+    return expected is not None and last.declared <= expected + 1
 
 
 def _at(

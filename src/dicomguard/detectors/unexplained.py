@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from dicomguard.detectors.entropy import entropy
+from dicomguard.detectors.image import frame_bits, frames, image_bytes
 from dicomguard.detectors.tiff import is_tiff
 from dicomguard.dicom.layout import Element, Item, Span, number_of
 from dicomguard.dicom.source import Source
@@ -80,47 +82,58 @@ PIXEL_SLACK = FindingKind(
     attack="T1027.009",
 )
 
+_HEADER_BYTES = 12
 _DENSE_BITS = 6.5
 _DENSE_BYTES = 4096
 _LARGE_PADDING = 64 << 10
 _SLACK_TEXT_BYTES = 16
 _DOCUMENT_LENGTH = 0x00420015
-_ROWS, _COLUMNS, _SAMPLES, _BITS, _FRAMES = (
-    *(0x00280010, 0x00280011, 0x00280002, 0x00280100, 0x00280008),
-)
 _PHOTOMETRIC = 0x00280004
-_NATIVE = ("", IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED)
+_NATIVE = ("", IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, *DEFLATED)
 """Transfer syntaxes whose pixel data is as long as the image."""
 
 
 class UnexplainedDetector:
-    """Tail, padding, gaps and slack."""
+    """Tail, padding, gaps and slack; one finding a kind, with a count."""
 
     kinds = (TAIL, PADDING, GAP, DEFLATE_GAP, SLACK, PIXEL_SLACK)
 
     def find(self, source: Source, found: Sequence[Finding]) -> Iterator[Finding]:  # noqa: ARG002
         """Look at what the layout could not give to any structure, and at the ends of values."""
-        if not source.layout.is_dicom:
+        layout = source.layout
+        if not layout.is_dicom:
             return
-        has_tiff = source.file.has_preamble and source.is_file and is_tiff(source.data[:4])
+        has_tiff = layout.has_preamble and is_tiff(source.data[:4])
+        gap = DEFLATE_GAP if layout.inflated else GAP
+        spans: dict[FindingKind, list[Span]] = defaultdict(list)
         for span in source.values():
             if span.region is Region.TAIL:
-                yield _graded(source, TAIL, span)
+                spans[_graded(source, TAIL, span)].append(span)
             elif span.region is Region.GAP:
-                deflated = source.layout.inflated is not None
-                yield _graded(source, DEFLATE_GAP if deflated else GAP, span)
+                spans[_graded(source, gap, span)].append(span)
             elif span.region is Region.PADDING and not has_tiff:
                 yield from _padding(source, span)
+        for kind, alike in spans.items():
+            yield _first(source, kind, alike)
         yield from _value_slack(source)
 
 
-def _graded(source: Source, kind: FindingKind, span: Span) -> Finding:
-    """Low if the bytes are all zero."""
-    raw = source.data[span.start : span.end]
-    if not raw.strip(b"\0"):
-        kind = replace(kind, category=Category.CONFORMANCE, severity=Severity.LOW)
-        return source.finding(kind, span.start, span.end, detail="all zero")
-    return source.finding(kind, span.start, span.end, detail=naming.name(raw))
+def _graded(source: Source, kind: FindingKind, span: Span) -> FindingKind:
+    """Low if the bytes are all zero, or too few for an element's header: a file that was cut."""
+    too_few = span.end - span.start < _HEADER_BYTES and span.end == source.layout.size
+    if too_few or not source.data[span.start : span.end].strip(b"\0"):
+        return replace(kind, category=Category.CONFORMANCE, severity=Severity.LOW)
+    return kind
+
+
+def _first(source: Source, kind: FindingKind, spans: list[Span]) -> Finding:
+    first = spans[0]
+    raw = source.data[first.start : first.end]
+    told = [naming.name(raw) if raw.strip(b"\0") else "all zero"]
+    if len(spans) > 1:
+        total = sum(span.end - span.start for span in spans)
+        told.append(f"{len(spans)} such places with {total} bytes, the first is here")
+    return source.finding(kind, first.start, first.end, detail="; ".join(filter(None, told)))
 
 
 def _padding(source: Source, span: Span) -> Iterator[Finding]:
@@ -136,12 +149,21 @@ def _padding(source: Source, span: Span) -> Iterator[Finding]:
 
 def _value_slack(source: Source) -> Iterator[Finding]:
     levels: dict[Item | None, dict[int, Element]] = {}
+    texts: list[Finding] = []
+    count = 0
     for element in source.layout.elements:
         if element.is_container and element.tag != PIXEL_DATA:
             continue
         levels.setdefault(element.parent, {}).setdefault(element.tag, element)
         if element.vr in TEXT_VRS and element.region is not Region.META:
-            yield from _text_slack(source, element)
+            hidden = _text_slack(source, element)
+            count += hidden is not None
+            if hidden is not None and not texts:
+                detail = "after the NUL that ends the text"
+                texts += _slack(source, SLACK, element, hidden, detail)
+    if count > 1:
+        texts = [replace(texts[0], detail=f"{texts[0].detail}; {count} such values")]
+    yield from texts
     for level in levels.values():
         yield from _document_slack(source, level)
         yield from _overlay_slack(source, level)
@@ -159,10 +181,12 @@ def _slack(
         )
 
 
-def _text_slack(source: Source, element: Element) -> Iterator[Finding]:
+def _text_slack(source: Source, element: Element) -> int | None:
+    """Where text that is hidden behind a NUL begins; None if there is none worth the name."""
     found = source.data.find(b"\0", element.value, element.end)
     if found >= 0 and len(source.data[found : element.end].strip(b"\0 ")) >= _SLACK_TEXT_BYTES:
-        yield from _slack(source, SLACK, element, found, "after the NUL that ends the text")
+        return found
+    return None
 
 
 def _document_slack(source: Source, level: dict[int, Element]) -> Iterator[Finding]:
@@ -189,23 +213,24 @@ def _pixel_slack(source: Source, level: dict[int, Element]) -> Iterator[Finding]
     pixels = level.get(PIXEL_DATA)
     if pixels is None or pixels.is_container or source.file.transfer_syntax not in _NATIVE:
         return
-    numbers = [_number(source, level, tag) for tag in (_ROWS, _COLUMNS, _BITS)]
-    if not all(numbers):
+    bits, expected = frame_bits(source.data, level), image_bytes(source.data, level)
+    if not bits or not expected:
         return
-    rows, columns, bits = (number or 0 for number in numbers)
-    samples = _number(source, level, _SAMPLES) or 1
-    frame_bits = rows * columns * samples * bits
+    length = pixels.end - pixels.value
     photometric = level.get(_PHOTOMETRIC)
-    if photometric is not None and b"_422" in source.data[photometric.value : photometric.end][:16]:
-        frame_bits = frame_bits * 2 // 3
-    expected = (frame_bits * (_number(source, level, _FRAMES) or 1) + 7) // 8
-    surplus = pixels.end - pixels.value - expected
-    if expected and surplus > 1:
-        kind = PIXEL_SLACK
-        if surplus * 8 >= frame_bits:
-            kind = replace(kind, severity=Severity.HIGH)
-        detail = f"the image ends after {expected} bytes"
-        yield from _slack(source, kind, pixels, pixels.value + expected, detail)
+    is_422 = photometric and b"_422" in source.data[photometric.value : photometric.end][:16]
+    if is_422 and length < expected:  # two of three samples are stored (PS3.3 C.7.6.3.1.2)
+        expected = expected * 2 // 3
+    surplus = length - expected
+    if surplus <= 1:
+        return
+    kind = PIXEL_SLACK
+    if frames(source.data, level) is None and surplus * 8 % bits < 16:
+        kind = replace(kind, category=Category.CONFORMANCE)  # frames that nobody counted
+    elif surplus * 8 >= bits:
+        kind = replace(kind, severity=Severity.HIGH)
+    detail = f"the image ends after {expected} bytes"
+    yield from _slack(source, kind, pixels, pixels.value + expected, detail)
 
 
 def _number(source: Source, level: dict[int, Element], tag: int) -> int | None:

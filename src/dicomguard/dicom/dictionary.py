@@ -28,11 +28,17 @@ def _table(name: str) -> ModuleType:
     return module
 
 
+_REPEATING = (0x50, 0x60, 0x7F)
+_REPEATING_GROUPS = (0x0020, 0x0028, 0x1000, 0x1010)
+"""Where PS3.6 has repeating elements; a test holds it to pydicom's list."""
+
+
 @lru_cache(maxsize=8192)
 def _public_entry(tag: int) -> tuple[str, ...] | None:
     tables = _table("_dicom_dict")
     entry: tuple[str, ...] | None = tables.DicomDictionary.get(tag)
-    if entry is None and not tag >> 16 & 1:
+    repeats = tag >> 24 in _REPEATING or tag >> 16 in _REPEATING_GROUPS
+    if entry is None and repeats and not tag >> 16 & 1:
         text = f"{tag:08X}"
         for mask, candidate in tables.RepeatersDictionary.items():
             if all(m in ("x", c) for m, c in zip(mask, text, strict=True)):
@@ -48,12 +54,6 @@ def public_vr(tag: int) -> str | None:
     """
     entry = _public_entry(tag)
     return entry[0] if entry else None
-
-
-def keyword(tag: int) -> str:
-    """PS3.6 keyword of a public element (``PatientName``), empty if unknown."""
-    entry = _public_entry(tag)
-    return entry[4] if entry else ""
 
 
 def _private_table(creator: str) -> dict[str, tuple[str, ...]] | None:

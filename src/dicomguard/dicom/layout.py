@@ -131,6 +131,8 @@ class OddityKind(StrEnum):
     """What the walker met that PS3.5 or PS3.10 does not allow, or that honest files hardly have."""
 
     LENGTH_OVERRUN = "length beyond the end of what contains it"
+    TRUNCATED = "length beyond the end of the file"
+    FRAGMENTS = "fragments in an element other than Pixel Data"
     UNKNOWN_VR = "two bytes that are no VR"
     RESERVED_BYTES = "non-zero reserved bytes after a VR"
     OUT_OF_ORDER = "tag not above the one before it"

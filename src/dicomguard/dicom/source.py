@@ -75,7 +75,7 @@ class Source:
             place=self.place(start, end, region=region, owner=owner),
             detail=detail,
             evidence=bytes(self.data[start : min(end, start + EVIDENCE_BYTES)]),
-            masked=self._shows_text(start, min(end, start + EVIDENCE_BYTES)),
+            masked=self._shows_text(start, min(end, start + EVIDENCE_BYTES), named=bool(rule)),
             rule=rule,
         )
 
@@ -83,11 +83,15 @@ class Source:
         """Spans of values and of unexplained bytes: everything but structure."""
         return (span for span in self.layout.spans() if span.is_value)
 
-    def _shows_text(self, start: int, end: int) -> bool:
-        """Whether a byte of ``[start, end)`` belongs to the text of a data element's value."""
+    def _shows_text(self, start: int, end: int, *, named: bool) -> bool:
+        """Whether a byte of ``[start, end)`` may be text of a value, so of a patient.
+
+        What nobody could read as elements may hold such text as well, unless a rule has ``named``
+        what it is.
+        """
         while start < min(end, self.layout.size):
             span = self.layout.span_at(start)
-            if self._is_text(span):
+            if self._is_text(span) or (span.region in _UNREAD and not named):
                 return True
             start = span.end
         return False
@@ -99,3 +103,6 @@ class Source:
         return owner.vr in TEXT_VRS or (
             owner.vr == "UN" and self.data[span.start : span.start + EVIDENCE_BYTES].isascii()
         )
+
+
+_UNREAD = (Region.TAIL, Region.GAP, Region.META)

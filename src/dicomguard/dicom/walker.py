@@ -13,6 +13,7 @@ for.
 
 from __future__ import annotations
 
+import re
 import time
 import zlib
 from dataclasses import dataclass, field
@@ -40,7 +41,14 @@ from dicomguard.model import Region
 IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
 EXPLICIT_BIG: Final = "1.2.840.10008.1.2.2"
-DEFLATED: Final = "1.2.840.10008.1.2.1.99"
+DEFLATED: Final = frozenset(
+    (
+        "1.2.840.10008.1.2.1.99",  # Deflated Explicit VR Little Endian
+        "1.2.840.10008.1.2.4.95",  # JPIP Referenced Deflate
+        "1.2.840.10008.1.2.4.205",  # JPIP HTJ2K Referenced Deflate
+    )
+)
+"""Transfer syntaxes whose whole data set is deflated."""
 
 PIXEL_DATA: Final = 0x7FE00010
 _PIXEL_TAGS: Final = frozenset(
@@ -53,6 +61,7 @@ _ITEM: Final = 0xE000
 _ITEM_END: Final = 0xE00D
 _SEQUENCE_END: Final = 0xE0DD
 
+_UID = re.compile(r"[0-9.]{1,64}")
 _ODDITIES = 1000
 _INFLATE_STEP = 1 << 20
 _CLOCK_EVERY = 4096
@@ -148,8 +157,9 @@ class _Walker:
         if start:
             layout.cut(start - 4, Region.PREFIX, None, is_value=False)
         start = self._command_set(self._meta(start))
-        layout.transfer_syntax = layout.text(self.data, TRANSFER_SYNTAX)[:64]
-        if layout.transfer_syntax != DEFLATED or not self._deflated(start):
+        syntax = layout.text(self.data, TRANSFER_SYNTAX)
+        layout.transfer_syntax = syntax if _UID.fullmatch(syntax) else ""
+        if layout.transfer_syntax not in DEFLATED or not self._deflated(start):
             self.dataset(start)
         return layout
 
@@ -212,7 +222,7 @@ class _Walker:
                 break
             end = header.value + header.length
             if end > self.size:
-                self._odd(OddityKind.LENGTH_OVERRUN, position, None, end - self.size)
+                self._overrun(position, None, end, self.size)
                 end = self.size
             self._element(frame, header, position, end)
             position = end
@@ -345,7 +355,7 @@ class _Walker:
             return self._undefined(frame, header, position)
         end = header.value + header.length
         if end > frame.end:
-            self._odd(OddityKind.LENGTH_OVERRUN, position, frame.owner, end - frame.end)
+            self._overrun(position, frame.owner, end, frame.end)
             end = frame.end
         made = self._element(frame, header, position, end)
         if end > made.value and (made.vr == "SQ" or (made.vr == "UN" and _is_sequence(made))):
@@ -434,16 +444,42 @@ class _Walker:
             or self._is_tag(made.value, _SEQUENCE_END, big_endian=big_endian)
         ):
             return self._raw_undefined(frame, made)
-        if made.vr in ("SQ", "UN"):
+        is_sequence = made.vr == "SQ" or (
+            (made.vr == "UN" or (made.implicit and made.tag != PIXEL_DATA))
+            and self._holds_elements(made.value, big_endian=big_endian)
+        )
+        if is_sequence:
             return self._open_sequence(frame, made, is_defined=False)
         if made.tag != PIXEL_DATA:
-            self._odd(OddityKind.UNDEFINED_LENGTH, position, made)
+            self._odd(OddityKind.FRAGMENTS, position, made)
         return self._open(frame, made, _Holds.FRAGMENTS, is_defined=False)
+
+    def _holds_elements(self, position: int, *, big_endian: bool) -> bool:
+        """Whether the first item that is not empty begins with an element, not with other bytes."""
+        u32 = _BIG_32 if big_endian else _LITTLE_32
+        while self._is_tag(position, _ITEM, big_endian=big_endian):
+            if position + 8 > self.size:
+                return True
+            (length,) = u32.unpack_from(self.data, position + 4)
+            start = position + 8
+            if length:
+                end = self.size if length == UNDEFINED_LENGTH else min(start + length, self.size)
+                header = self._header(start, end, implicit=True, big_endian=big_endian)
+                # An offset table begins with a zero, which is no group of a data set.
+                return (header is not None and header.tag >> 16 != 0) and (
+                    header.length == UNDEFINED_LENGTH or header.length <= end - header.value
+                )
+            self.steps += 1
+            position = start
+        return True
 
     def _raw_undefined(self, frame: _Frame, element: Element) -> int:
         """Undefined length without items: readers take bytes up to the next sequence delimiter."""
-        self._odd(OddityKind.UNDEFINED_LENGTH, element.start, element)
         found = self._sequence_end(frame, element.value)
+        if found < 0 and self.size - element.value < 8:
+            self._overrun(element.start, element, element.value + 8, self.size)
+            return self._give_up(element.value)
+        self._odd(OddityKind.UNDEFINED_LENGTH, element.start, element)
         if found < 0:
             return self._give_up(element.value)
         self.layout.cut(found, element.region, element, is_value=False)
@@ -493,7 +529,7 @@ class _Walker:
         start, is_defined = position + 8, length != UNDEFINED_LENGTH
         end = start + length if is_defined else frame.end
         if end > frame.end:
-            self._odd(OddityKind.LENGTH_OVERRUN, position, item, end - frame.end)
+            self._overrun(position, item, end, frame.end)
             end = frame.end
         if frame.holds is _Holds.FRAGMENTS:
             if not is_defined:
@@ -588,6 +624,11 @@ class _Walker:
             layout.oddities[:] = [odd for odd in layout.oddities if odd.offset < position]
             layout.uncut(position)
         layout.cut(position, Region.TAIL, None, is_value=True)
+        is_empty = all(element.region is Region.META for element in layout.elements)
+        if is_empty and self.data[position : position + _INFLATE_STEP].strip(b"\0"):
+            self._limit(
+                "no element of the data set can be read: it is damaged or encoded otherwise"
+            )
 
     # ------------------------------------------------------------------ elements
 
@@ -679,6 +720,12 @@ class _Walker:
     def _odd(self, kind: OddityKind, offset: int, owner: Owner, amount: int = 0) -> None:
         if len(self.layout.oddities) < _ODDITIES:
             self.layout.oddities.append(Oddity(kind, offset, owner, amount))
+
+    def _overrun(self, offset: int, owner: Owner, end: int, limit: int) -> None:
+        """A length that reaches to ``end`` where only ``limit`` is to be had."""
+        is_cut = limit == self.size
+        kind = OddityKind.TRUNCATED if is_cut else OddityKind.LENGTH_OVERRUN
+        self._odd(kind, offset, owner, end - limit)
 
     def _limit(self, reason: str) -> None:
         if reason not in self.layout.limits:
