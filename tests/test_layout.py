@@ -762,6 +762,13 @@ def test_gzip_check_values_behind_the_stream_belong_to_it() -> None:
     ]
 
 
+def test_a_stream_in_the_wrapping_of_zlib_is_inflated() -> None:
+    layout = walk_soundly(deflated_file(zlib.compress(carrier().body)))
+    assert layout.inflated is not None
+    assert layout.inflated.data == carrier().body
+    assert not unexplained(layout)
+
+
 @pytest.mark.parametrize("pad", [b"", b"\0"])
 def test_a_second_deflate_member_is_a_gap(pad: bytes) -> None:
     stream = deflate(carrier().body)

@@ -155,7 +155,9 @@ def _value_slack(source: Source) -> Iterator[Finding]:
         if element.is_container and element.tag != PIXEL_DATA:
             continue
         levels.setdefault(element.parent, {}).setdefault(element.tag, element)
-        if element.vr in TEXT_VRS and element.region is not Region.META:
+        # A private element's VR that is not written is a dictionary's guess.
+        is_text = element.vr in TEXT_VRS and not (element.implicit and element.is_private)
+        if is_text and element.region is not Region.META:
             hidden = _text_slack(source, element)
             count += hidden is not None
             if hidden is not None and not texts:

@@ -61,6 +61,7 @@ _ITEM: Final = 0xE000
 _ITEM_END: Final = 0xE00D
 _SEQUENCE_END: Final = 0xE0DD
 
+_ZLIB_HEADER = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
 _UID = re.compile(r"[0-9.]{1,64}")
 _ODDITIES = 1000
 _INFLATE_STEP = 1 << 20
@@ -270,7 +271,9 @@ class _Walker:
         plain: a stream can be made to begin with the bytes of a known element.
         """
         layout, budget = self.layout, self.budgets.inflated_bytes
-        stream = zlib.decompressobj(-zlib.MAX_WBITS)
+        # Some writers wrap the stream as zlib does (RFC 1950).
+        has_header = _ZLIB_HEADER.match(self.data, start) is not None
+        stream = zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
         chunks: list[bytes] = []
         total, position, pending, error = 0, start, b"", None
         try:
