@@ -6,16 +6,15 @@ import shutil
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from dicomguard.cli.options import scan_options, scan_settings
-from dicomguard.cli.progress import Progress
+from dicomguard.cli.progress import ProgressBar
 from dicomguard.discover import Candidate, discover
 from dicomguard.incomplete import unexamined_report
 from dicomguard.model import Report
@@ -72,10 +71,13 @@ def check_command(
     settings = scan_settings(rule_folders, engine, strict=strict)
     report_to = _FORMATS[format_](show_values=show_values)
     summary = Summary(rules=settings.rules_version, engine=settings.pack.engine)
-    with ExitStack() as stack:
-        pool = stack.enter_context(ScanPool(settings, workers))
-        progress = stack.enter_context(Progress())
-        for report, named in _reports(paths, pool, workers, summary):
+    candidates: Iterable[Candidate] = _candidates(paths)
+    total = 0
+    if ProgressBar.is_wanted():
+        candidates = list(candidates)
+        total = sum(not candidate.skipped for candidate in candidates)
+    with ScanPool(settings, workers) as pool, ProgressBar(total) as progress:
+        for report, named in _reports(candidates, pool, workers, summary):
             summary.add(report)
             with progress.aside():
                 report_to.file(report, named=named)
@@ -87,11 +89,11 @@ def check_command(
 
 
 def _reports(
-    paths: tuple[str, ...], pool: ScanPool, workers: int, summary: Summary
+    candidates: Iterable[Candidate], pool: ScanPool, workers: int, summary: Summary
 ) -> Iterator[tuple[Report, bool]]:
     """Reports in the order in which their files were found, and whether the file was named."""
     handed_out: deque[tuple[Future[Report], bool]] = deque()
-    for candidate in _candidates(paths):
+    for candidate in candidates:
         if candidate.skipped:
             summary.skipped[candidate.skipped] += 1
             continue

@@ -1,4 +1,4 @@
-"""How far a run is, on standard error: only on a terminal, only if it takes more than a moment."""
+"""How far a run is: a bar on standard error, on a terminal, if it takes more than a moment."""
 
 from __future__ import annotations
 
@@ -6,60 +6,82 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from dicomguard.reports.summary import Summary
 
 if TYPE_CHECKING:
-    from rich.status import Status
+    from rich.progress import Progress
 
 _AFTER = 1.0
 """Seconds before anything is shown."""
 
 
-class Progress:
-    """A line that says how many files are done and how fast; nothing where nobody looks."""
+class ProgressBar:
+    """Files done, rate and time left; nothing where nobody looks.
 
-    def __init__(self) -> None:
+    Args:
+        total: Number of files.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
         self._started = time.monotonic()
-        self._status: Status | None = None
+        self._bar: Progress | None = None
+
+    @staticmethod
+    def is_wanted() -> bool:
+        """Whether somebody looks."""
+        return sys.stderr.isatty()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._status:
-            self._status.stop()
+    def __exit__(self, *exception: object) -> None:
+        if self._bar:
+            self._bar.stop()
 
     def show(self, summary: Summary) -> None:
-        """Bring the line up to date."""
+        """Bring the bar up to date."""
         elapsed = time.monotonic() - self._started
-        if elapsed < _AFTER or not sys.stderr.isatty():
+        if elapsed < _AFTER or not self.is_wanted():
             return
-        rate = summary.bytes / elapsed / (1 << 20)
-        line = f"{summary.files} files examined, {rate:.0f} MiB/s"
-        if self._status is None:
-            from rich.console import Console  # noqa: PLC0415 - only long runs pay for it
-
-            self._status = Console(stderr=True).status(line)
-            self._status.start()
-        else:
-            self._status.update(line)
+        if self._bar is None:
+            self._bar = _bar()
+            self._bar.add_task("", total=self._total, rate="")
+            self._bar.start()
+        rate = f"{summary.bytes / elapsed / (1 << 20):.0f} MiB/s"
+        self._bar.update(self._bar.task_ids[0], completed=summary.files, rate=rate)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Take the line away while something is written to standard output."""
-        if self._status is None:
+        """Take the bar away while something is written to standard output."""
+        if self._bar is None:
             yield
             return
-        self._status.stop()
+        self._bar.stop()
         try:
             yield
         finally:
-            self._status.start()
+            self._bar.start()
+
+
+def _bar() -> Progress:
+    # Only long runs pay for the import.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("files  {task.fields[rate]}  left"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
