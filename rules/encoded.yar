@@ -1,25 +1,7 @@
-// Programs under a simple encoding, found by the sentence in their DOS stub.
+// Programs written as text, found by the sentence in their DOS stub or by their start, where the text
+// cannot be decoded: among pixels, or cut.
 //
 // A trigger only asks the question; the validator that `meta` names answers it.
-
-rule xored_pe
-{
-    meta:
-        id         = "EMB-ENC-XOR"
-        title      = "Windows executable under single-byte XOR"
-        category   = "malware"
-        severity   = "high"
-        confidence = "strong"
-        validator  = "xored_dos_stub"
-        where      = "file"
-        attack     = "T1027.013"
-        reference  = "Microsoft PE Format"
-        why        = "Only someone who hides a program from scanners enciphers it like this. Isolate the file and look for what deciphers it."
-    strings:
-        $dos = "This program cannot be run in DOS mode" xor(0x01-0xff)
-    condition:
-        $dos
-}
 
 rule base64_program
 {

@@ -1,6 +1,9 @@
 // Scripts, by words that ordinary text does not hold; the validator asks for two of them or for a
-// form that is nothing but a script.
+// form that is nothing but a script. They hide in pixel data as well as anywhere, so the rules look
+// at whole files.
 //
+// A trigger is the head of a word: blanks and options are the validator's, lest a second blank be
+// enough to get past.
 // A trigger only asks the question; the validator that `meta` names answers it.
 
 rule powershell
@@ -12,15 +15,14 @@ rule powershell
         severity   = "high"
         confidence = "strong"
         validator  = "powershell"
-        where      = "nonpixel"
+        where      = "file"
         polyglot   = "POLY-SCRIPT-NOSHEBANG"
         attack     = "T1059.001"
         reference  = "PS3.10 section 7.5"
         why        = "A DICOM object has no use for PowerShell. The text is run by whatever pastes, pipes or decodes it. Isolate the file and find out which system it came from."
     strings:
-        $command           = "powershell -" ascii wide nocase
-        $slash             = "powershell /" ascii wide nocase
-        $exe               = "powershell.exe" ascii wide nocase
+        $program           = "powershell" ascii wide nocase
+        $core              = "pwsh" ascii wide nocase
         $base64            = "FromBase64String" ascii wide nocase
         $invoke_expression = "Invoke-Expression" ascii wide nocase
         $invoke_web        = "Invoke-WebRequest" ascii wide nocase
@@ -33,12 +35,15 @@ rule powershell
         $download_string   = "DownloadString" ascii wide nocase
         $download_file     = "DownloadFile" ascii wide nocase
         $download_data     = "DownloadData" ascii wide nocase
-        $new_object        = "New-Object " ascii wide nocase
-        $start_process     = "Start-Process " ascii wide nocase
-        $policy            = "-ExecutionPolicy " ascii wide nocase
-        $hidden            = "-WindowStyle " ascii wide nocase
+        $new_object        = "New-Object" ascii wide nocase
+        $start_process     = "Start-Process" ascii wide nocase
+        $policy            = "-ExecutionPolicy" ascii wide nocase
+        $hidden            = "-WindowStyle" ascii wide nocase
         $load              = "Reflection.Assembly]::Load" ascii wide nocase
-        $add_type          = "Add-Type " ascii wide nocase
+        $add_type          = "Add-Type" ascii wide nocase
+        $request           = /i(wr|rm)[ \t]/ ascii wide nocase
+        $pipeline          = /(curl|wget)[ \t][^|\r\n]{1,256}\|[ \t]{0,64}iex/ ascii wide nocase
+        $expression        = /iex[ \t]{0,64}["'(&$]/ ascii wide nocase
     condition:
         any of them
 }
@@ -52,34 +57,24 @@ rule batch
         severity   = "high"
         confidence = "strong"
         validator  = "batch"
-        where      = "nonpixel"
+        where      = "file"
         polyglot   = "POLY-SCRIPT-NOSHEBANG"
         attack     = "T1059.003"
         reference  = "PS3.10 section 7.5"
         why        = "A DICOM object has no use for Windows commands. The command processor skips what it cannot run, so binary data around the commands does not stop it. Isolate the file and find out which system it came from."
     strings:
-        $echo_off      = "@echo off" ascii wide nocase
+        $echo          = "@echo" ascii wide nocase
         $comspec       = "%COMSPEC%" ascii wide nocase
-        $cmd_c         = "cmd /c " ascii wide nocase
-        $cmd_k         = "cmd /k " ascii wide nocase
-        $cmd_exe       = "cmd.exe /" ascii wide nocase
-        $setlocal      = "setlocal enable" ascii wide nocase
-        $certutil      = "certutil -" ascii wide nocase
-        $certutil_exe  = "certutil.exe" ascii wide nocase
-        $bitsadmin     = "bitsadmin /" ascii wide nocase
-        $bitsadmin_exe = "bitsadmin.exe" ascii wide nocase
-        $reg           = "reg add " ascii wide nocase
-        $reg_exe       = "reg.exe add " ascii wide nocase
-        $schtasks      = "schtasks /" ascii wide nocase
-        $schtasks_exe  = "schtasks.exe" ascii wide nocase
-        $regsvr        = "regsvr32 /" ascii wide nocase
-        $regsvr_exe    = "regsvr32.exe" ascii wide nocase
-        $rundll        = "rundll32 " ascii wide nocase
-        $rundll_exe    = "rundll32.exe" ascii wide nocase
-        $mshta         = "mshta " ascii wide nocase
-        $mshta_exe     = "mshta.exe" ascii wide nocase
-        $shadow        = "vssadmin delete" ascii wide nocase
-        $shadow_exe    = "vssadmin.exe delete" ascii wide nocase
+        $cmd           = /cmd(\.exe)?["']?[ \t]{0,64}\// ascii wide nocase
+        $setlocal      = "setlocal" ascii wide nocase
+        $certutil      = "certutil" ascii wide nocase
+        $bitsadmin     = "bitsadmin" ascii wide nocase
+        $reg           = /reg(\.exe)?["']?[ \t]{1,64}add[ \t]/ ascii wide nocase
+        $schtasks      = "schtasks" ascii wide nocase
+        $regsvr        = "regsvr32" ascii wide nocase
+        $rundll        = "rundll32" ascii wide nocase
+        $mshta         = "mshta" ascii wide nocase
+        $shadow        = "vssadmin" ascii wide nocase
         $here          = "%~dp0" ascii wide nocase
         $appdata       = "%APPDATA%" ascii wide nocase
         $temp          = "%TEMP%" ascii wide nocase
@@ -99,7 +94,7 @@ rule windows_script
         severity   = "high"
         confidence = "strong"
         validator  = "windows_script"
-        where      = "nonpixel"
+        where      = "file"
         polyglot   = "POLY-SCRIPT-NOSHEBANG"
         attack     = "T1059.005"
         reference  = "PS3.10 section 7.5"
@@ -121,7 +116,7 @@ rule windows_script
         $active         = "ActiveXObject" ascii wide nocase
         $create         = "CreateObject" ascii wide nocase
         $moniker        = "winmgmts:" ascii wide nocase
-        $resume         = "On Error Resume Next" ascii wide nocase
+        $resume         = /On[ \t]{1,8}Error[ \t]{1,8}Resume/ ascii wide nocase
     condition:
         any of them
 }
@@ -135,7 +130,7 @@ rule html_script
         severity   = "high"
         confidence = "strong"
         validator  = "html"
-        where      = "nonpixel"
+        where      = "file"
         polyglot   = "POLY-HTML"
         attack     = "T1059.007"
         reference  = "PS3.10 section 7.5"
@@ -144,6 +139,7 @@ rule html_script
         $script      = "<script" ascii wide nocase
         $application = "<hta:application" ascii wide nocase
         $url         = "javascript:" ascii wide nocase
+        $handler     = /on(error|load|click|focus|toggle|begin|start|mouse|pageshow|animation)[a-z]{0,9}\s{0,8}=/ ascii wide nocase
     condition:
         any of them
 }
@@ -157,13 +153,16 @@ rule php
         severity   = "high"
         confidence = "strong"
         validator  = "php"
-        where      = "nonpixel"
+        where      = "file"
         polyglot   = "POLY-SCRIPT-NOSHEBANG"
         attack     = "T1059"
         reference  = "PS3.10 section 7.5"
         why        = "A DICOM object has no use for PHP. A web server that serves uploaded files by the wrong rule runs it, whatever stands before it. Isolate the file and find out which system it came from."
     strings:
-        $tag = "<?php" ascii wide nocase
+        $tag       = "<?php" ascii wide nocase
+        // Before what runs a command, includes a file or shows what the request brought
+        $short_tag = /<\?=?\s{0,64}@?(eval|assert|exec|system|passthru|shell_exec|popen|proc_open|include|require|base64_decode|call_user_func|phpinfo|\$_[GPRCSF])/ ascii wide nocase
+        $command   = /<\?=\s{0,64}`[\t -~]{1,256}`/ ascii wide
     condition:
         any of them
 }
@@ -177,7 +176,7 @@ rule shell
         severity   = "high"
         confidence = "strong"
         validator  = "shell"
-        where      = "nonpixel"
+        where      = "file"
         polyglot   = "POLY-SCRIPT-NOSHEBANG"
         attack     = "T1059.004"
         reference  = "PS3.10 section 7.5"
@@ -185,17 +184,38 @@ rule shell
     strings:
         $tcp              = "/dev/tcp/" ascii
         $udp              = "/dev/udp/" ascii
-        $curl             = "curl -" ascii
-        $curl_http        = "curl http" ascii
-        $wget             = "wget -" ascii
-        $wget_http        = "wget http" ascii
-        $mode             = "chmod +x" ascii
-        $mode_octal       = "chmod 7" ascii
-        $decode           = "base64 -d" ascii
-        $decode_long      = "base64 --decode" ascii
-        $interactive      = "bin/sh -" ascii
-        $interactive_bash = "bin/bash -" ascii
-        $listen           = "mkfifo " ascii
+        $curl             = "curl" ascii
+        $wget             = "wget" ascii
+        $mode             = "chmod" ascii
+        $decode           = /base64[ \t]{1,64}-/ ascii
+        $interactive      = /\/bin\/(ba|da|z)?sh[ \t]{1,64}-/ ascii
+        $program          = /-[a-z]{0,4}[ec][ \t]{1,64}["']?(\/usr)?\/bin\// ascii
+        $fifo             = "mkfifo" ascii
+        $listen           = "nc -" ascii
+        $listen_ncat      = "ncat" ascii
+        $listen_netcat    = "netcat" ascii
     condition:
         any of them
+}
+
+rule shebang
+{
+    meta:
+        id                = "EMB-SCRIPT"
+        title             = "Script with an interpreter line"
+        category          = "malware"
+        severity          = "high"
+        confidence        = "strong"
+        validator         = "shebang"
+        where             = "file"
+        polyglot          = "POLY-SCRIPT-SHEBANG"
+        polyglot_severity = "critical"
+        attack            = "T1059.004"
+        reference         = "execve(2)"
+        why               = "Started as a program, the file is handed to the interpreter that its first line names. Isolate the file and read the script."
+    strings:
+        // 256 bytes are what Linux reads of the line.
+        $line = /#![ \t]{0,252}\/[!-~]/
+    condition:
+        $line
 }

@@ -37,3 +37,25 @@ def honest_corpus() -> Path:
     path = Path(folder)
     assert path.is_dir(), f"{HONEST_CORPUS}: {folder} is no folder"
     return path
+
+
+@pytest.fixture
+def ingest(tmp_path: Path) -> Path:
+    """A folder to watch."""
+    folder = tmp_path / "ingest"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Path:
+    """Where a vault can be made."""
+    return tmp_path / "vault"
+
+
+@pytest.fixture
+def staging(tmp_path: Path) -> Path:
+    """A folder on the file system of the ingest folder, to rename files from."""
+    folder = tmp_path / "staging"
+    folder.mkdir()
+    return folder

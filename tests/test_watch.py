@@ -1,7 +1,6 @@
 """The daemon, with real events, real signals and real files."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -9,74 +8,44 @@ import os
 import shutil
 import signal
 import socket
-import sqlite3
-import subprocess
-import sys
 import threading
 import time
-from importlib import resources
+from dataclasses import replace
 from pathlib import Path
 
-import pydicom
 import pytest
-from pydicom.data import get_testdata_file
 
+from dicomguard.config import ScanConfig, WatchConfig
 from dicomguard.dicom.budgets import Budgets
 from dicomguard.errors import DicomguardError
 from dicomguard.files import ChangedError, ScannedFile, identity_of
-from dicomguard.model import FileIdentity, Verdict
-from dicomguard.quarantine import Vault, VaultWriter
-from dicomguard.scan import ScanSettings
+from dicomguard.model import Verdict
+from dicomguard.quarantine import Vault, restore
+from dicomguard.watch import ingest as ingest_module
 from dicomguard.watch import service as service_module
 from dicomguard.watch.deliver import Delivery, OccupiedError
-from dicomguard.watch.events import FolderEvents, most_folders
 from dicomguard.watch.folders import Folders
-from dicomguard.watch.journal import Journal, Known, Outcome
-from dicomguard.watch.service import WatchOptions, WatchService
-from dicomguard.watch.settle import Settling, kept_from_writers
-from dicomguard.workers import ScanPool
-
-CLEAN = Path(get_testdata_file("CT_small.dcm")).read_bytes()
-EXECUTABLE = resources.files("distlib").joinpath("t64.exe").read_bytes()
-SECONDS = 30
-"""Far longer than anything here takes; what waits for this has failed."""
-
-
-def carrier(number, folder):
-    """A DICOM file that hides a program in a private element; each number is another file."""
-    path = folder / f"carrier{number}"
-    dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
-    block = dataset.private_block(0x0099, "DICOMGUARD TEST", create=True)
-    block.add_new(0x01, "IS", str(number))
-    block.add_new(0x10, "OB", EXECUTABLE)
-    dataset.save_as(path)
-    return path.read_bytes()
+from dicomguard.watch.journal import Journal
+from dicomguard.watch.quarantine import Quarantine
+from dicomguard.watch.scanner import Scanner
+from dicomguard.watch.service import WatchService
+from watching import (
+    CLEAN,
+    EXECUTABLE,
+    SECONDS,
+    Daemon,
+    carrier,
+    facts,
+    records_of,
+    run,
+    until,
+)
 
 
 @pytest.fixture(scope="module")
 def bad(tmp_path_factory):
     """One bad file that is DICOM."""
     return carrier(0, tmp_path_factory.mktemp("bad"))
-
-
-@pytest.fixture
-def ingest(tmp_path):
-    folder = tmp_path / "ingest"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def vault(tmp_path):
-    return tmp_path / "vault"
-
-
-@pytest.fixture
-def staging(tmp_path):
-    """A folder on the file system of the ingest folder, to rename files from."""
-    folder = tmp_path / "staging"
-    folder.mkdir()
-    return folder
 
 
 @pytest.fixture
@@ -89,65 +58,6 @@ def elsewhere():
     folder.mkdir()
     yield folder
     shutil.rmtree(folder)
-
-
-def until(condition, what):
-    end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end, f"waited in vain: {what}"
-        time.sleep(0.02)
-
-
-class Daemon:
-    """``dicomguard watch`` as its users run it."""
-
-    def __init__(self, ingest, vault, *options):
-        self.log_path = vault.parent / f"log{time.monotonic_ns()}"
-        command = [sys.executable, "-m", "dicomguard", "watch", ingest, "--quarantine", vault]
-        with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*command, "--settle", "0.1", *options],
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def __enter__(self):
-        self.await_line("watching")
-        return self
-
-    def __exit__(self, *exception):
-        if self.process.poll() is None:
-            self.stop(signal.SIGKILL)
-
-    @property
-    def log(self):
-        return self.log_path.read_text(encoding="utf-8")
-
-    def lines(self, *words):
-        return [line for line in self.log.splitlines() if all(word in line for word in words)]
-
-    def await_line(self, *words, count=1):
-        def there():
-            assert self.process.poll() is None, self.log
-            return len(self.lines(*words)) >= count
-
-        until(there, f"{count} lines with {words} in:\n{self.log[-2000:]}")
-
-    def stop(self, number=signal.SIGTERM):
-        self.process.send_signal(number)
-        return self.process.wait(SECONDS)
-
-
-def records_of(vault):
-    with Vault(str(vault)) as opened:
-        return [opened.record(record_id) for record_id in opened.ids()]
-
-
-def facts(path):
-    """Whatever a touch of a file would change, but its access time."""
-    info = path.lstat()
-    return path.read_bytes(), info.st_ino, info.st_mtime_ns, info.st_ctime_ns, info.st_mode
 
 
 # The recorded run
@@ -254,7 +164,7 @@ def test_of_a_thousand_files_exactly_the_fifty_bad_are_quarantined(ingest, vault
             assert record.sha256 == hashlib.sha256(arrivals.contents[number]).hexdigest()
             opened.verify(record)
             copy = staging / f"restored{number}"
-            opened.restore(record, str(copy))
+            restore(opened, record, str(copy), reason="test")
             assert copy.read_bytes() == arrivals.contents[number]
     assert list((vault / "pending").iterdir()) == []
 
@@ -359,7 +269,7 @@ def test_a_clean_file_that_is_changed_is_scanned_again(ingest, vault):
 def test_the_daemon_recovers_when_the_ingest_folder_goes_and_comes_back(ingest, vault):
     with Daemon(ingest, vault, "--reconcile", "0.2") as daemon:
         ingest.rmdir()
-        daemon.await_line("cannot look into")
+        daemon.await_line("ingest folder: it cannot be watched")
         ingest.mkdir()
         daemon.await_line("replaced")
         (ingest / "a").write_bytes(EXECUTABLE)
@@ -481,11 +391,6 @@ def test_folders_side_by_side_are_accepted_and_resolved(tmp_path, ingest):
     )
     assert folders.ingest == ingest
     assert folders.state == tmp_path / "ingest-vault" / "state"
-
-
-def run(*arguments):
-    command = [sys.executable, "-m", "dicomguard", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
 
 
 def test_what_the_user_can_put_right_is_one_line_and_exit_code_2(tmp_path, ingest, vault):
@@ -643,34 +548,47 @@ def test_a_changed_or_open_file_is_not_delivered(ingest, deliver_path):
 # What can go wrong in between, inside one process
 
 
-class Meddling(ScanPool):
-    """The real pool, and somebody who does something to the file while it is scanned, once."""
+class Meddling(Scanner):
+    """The real scanner, and somebody who does something to the file while it is scanned, once."""
 
     meddle = staticmethod(lambda: None)
 
+    def limit(self, budgets):
+        self._settings = replace(self._settings, budgets=budgets)
+        self.renew()
+
     def submit(self, path):
         future = super().submit(path)
-        future.result()
-        self.meddle()
-        self.meddle = lambda: None
+        if "self-test" not in path:
+            future.result()
+            self.meddle()
+            self.meddle = lambda: None
         return future
 
 
 @contextlib.contextmanager
 def service_in_process(
-    ingest, vault, *, meddle=None, budgets=None, keep=False, vault_type=VaultWriter, deliver=None
+    ingest, vault, *, meddle=None, budgets=None, quarantine=Quarantine, deliver=None, **settings
 ):
     """The service in this process; yields a function that runs it until a condition holds."""
-    settings = ScanSettings(budgets=budgets or Budgets())
-    options = WatchOptions(settle=0.1, reconcile=0.3, keep_incomplete=keep, workers=1)
+    config = WatchConfig(settle=0.1, reconcile=0.3, **settings)
     with contextlib.ExitStack() as stack:
-        writer = stack.enter_context(vault_type(str(vault), rules_version="test"))
-        journal = stack.enter_context(Journal(vault / "journal", "test"))
+        kept = quarantine(vault)
+        stack.callback(kept.close)
+        journal = stack.enter_context(Journal(vault / "state"))
         delivery = stack.enter_context(Delivery(str(deliver), str(ingest))) if deliver else None
-        pool = stack.enter_context(Meddling(settings, 1))
-        pool.meddle = meddle or (lambda: None)
+        scanner = Meddling(ScanConfig(workers=1), vault / "state")
+        if budgets is not None:
+            scanner.limit(budgets)
+        scanner.meddle = meddle or (lambda: None)
         service = WatchService(
-            str(ingest), options, pool=pool, vault=writer, journal=journal, delivery=delivery
+            str(ingest),
+            config,
+            scanner=scanner,
+            quarantine=kept,
+            journal=journal,
+            delivery=delivery,
+            reload=lambda: None,
         )
 
         def run_until(condition):
@@ -759,7 +677,7 @@ def test_a_folder_swapped_for_a_link_while_a_file_in_it_is_scanned(ingest, vault
 
 
 def test_a_full_disk_keeps_the_file_and_is_tried_again(ingest, vault, caplog):
-    class Full(VaultWriter):
+    class Full(Quarantine):
         tries = 0
 
         def store(self, file, report):
@@ -768,26 +686,35 @@ def test_a_full_disk_keeps_the_file_and_is_tried_again(ingest, vault, caplog):
                 raise OSError(28, "No space left on device")
             return super().store(file, report)
 
+    caplog.set_level(logging.INFO, "dicomguard")
     path = ingest / "a"
     path.write_bytes(EXECUTABLE)
-    with service_in_process(ingest, vault, vault_type=Full) as run_until:
+    with service_in_process(ingest, vault, quarantine=Full) as run_until:
         run_until(lambda: not path.exists())
-    assert caplog.text.count("No space left on device") == 2
+    assert caplog.text.count("No space left on device") == 1
+    assert "quarantine: over after" in caplog.text
     assert len(records_of(vault)) == 1
 
 
-@pytest.mark.parametrize("keep", [False, True])
-def test_a_file_that_could_not_be_examined(ingest, vault, caplog, keep):
+@pytest.mark.parametrize(
+    ("policy", "outcome"),
+    [("quarantine", "quarantined"), ("keep", "kept"), ("deliver", "delivered")],
+)
+def test_a_file_that_could_not_be_examined(ingest, vault, caplog, policy, outcome):
     caplog.set_level(logging.INFO, "dicomguard")
-    outcome = f"incomplete {'kept' if keep else 'quarantined'}"
+    deliver = ingest.parent / "deliver"
     for name in ("first", "second"):
         (ingest / name).write_bytes(CLEAN)
         caplog.clear()
-        with service_in_process(ingest, vault, budgets=Budgets(elements=150), keep=keep) as run:
-            run(lambda: outcome in caplog.text)
-    assert len(list(ingest.iterdir())) == 2 * keep
-    assert [record.verdict for record in records_of(vault)] == [Verdict.INCOMPLETE] * 2 * (not keep)
+        with service_in_process(
+            ingest, vault, budgets=Budgets(elements=150), on_incomplete=policy, deliver=deliver
+        ) as run_until:
+            run_until(lambda: f"incomplete {outcome}" in caplog.text)
     assert ": first" not in caplog.text, "it was scanned again without need"
+    assert len(list(ingest.iterdir())) == 2 * (policy == "keep")
+    assert len(list(deliver.iterdir())) == 2 * (policy == "deliver")
+    kept = [record.verdict for record in records_of(vault)]
+    assert kept == [Verdict.INCOMPLETE] * 2 * (policy == "quarantine")
 
 
 def test_more_files_than_may_wait_are_left_in_the_folder_until_there_is_room(
@@ -804,156 +731,18 @@ def test_more_files_than_may_wait_are_left_in_the_folder_until_there_is_room(
 def test_more_folders_than_can_be_watched_are_scanned_without_events(
     ingest, vault, caplog, monkeypatch
 ):
-    monkeypatch.setattr(service_module, "most_folders", lambda: 3)
+    monkeypatch.setattr(ingest_module, "most_folders", lambda: 3)
     caplog.set_level(logging.INFO, "dicomguard")
     for number in range(5):
         (ingest / str(number)).mkdir()
 
     def arrive():
-        if "by the scan alone" in caplog.text and not (ingest / "3" / "a").exists():
+        if "found by the scan alone" in caplog.text and not (ingest / "3" / "a").exists():
             (ingest / "3" / "a").write_bytes(CLEAN)
         return "clean: 3/a" in caplog.text
 
     with service_in_process(ingest, vault) as run_until:
         run_until(arrive)
-
-
-# The parts
-
-
-def identity(number):
-    return FileIdentity(device=1, inode=2**64 - 1, size=3, mtime_ns=4, ctime_ns=number)
-
-
-def test_settling_takes_first_what_came_first_and_nothing_early():
-    now = 100.0
-    settling = Settling(2.0, clock=lambda: now)
-    assert settling.seconds_to_next() is None
-    settling.note("a", identity(1))
-    now = 101.0
-    settling.note("b", identity(2))
-    settling.note("a", identity(3))
-    assert settling.seconds_to_next() == 1.0
-    assert settling.pop_due() is None
-    now = 102.0
-    assert settling.pop_due() == ("a", identity(1))
-    assert settling.pop_due() is None
-    assert len(settling) == 1
-    now = 200.0
-    assert settling.pop_due() == ("b", identity(2))
-    assert settling.pop_due() is None
-
-
-def test_a_writer_is_seen_a_reader_is_not_and_one_who_comes_late_waits(tmp_path):
-    path = tmp_path / "a"
-    path.write_bytes(CLEAN)
-    with path.open("rb") as source, path.open("rb"):
-        with path.open("ab"), kept_from_writers(source.fileno()) as quiet:
-            assert not quiet
-        with kept_from_writers(source.fileno()) as quiet:
-            assert quiet
-            # The kernel tells this process about the late writer: that must not kill it.
-            writer = subprocess.Popen(["sh", "-c", f"echo x >> '{path}'"])
-            time.sleep(0.3)
-            assert path.stat().st_size == len(CLEAN)
-        assert writer.wait(SECONDS) == 0
-        assert path.stat().st_size == len(CLEAN) + 2
-        assert fcntl.fcntl(source.fileno(), fcntl.F_GETLEASE) == fcntl.F_UNLCK
-
-
-def test_the_journal_knows_a_file_by_all_of_its_identity(tmp_path):
-    name = os.fsdecode(b"\xff\n")
-    with Journal(tmp_path / "j", "scope") as journal:
-        journal.remember("x", name, identity(1), Outcome.CLEAN)
-        known = journal.known("x", name)
-        assert known == journal.known_in("x")[name]
-        assert known.outcome is Outcome.CLEAN
-        assert known.is_of(identity(1))
-        assert not known.is_of(identity(2))
-        assert journal.known("", name) is None
-        journal.remember("x", name, identity(2), Outcome.KEPT)
-        assert journal.known("x", name).is_of(identity(2))
-    assert (tmp_path / "j").stat().st_mode & 0o777 == 0o600
-
-
-def test_the_journal_forgets_what_is_gone(tmp_path):
-    with Journal(tmp_path / "j", "scope") as journal:
-        for folder in ("", "x", "x/y"):
-            for name in ("a", "b"):
-                journal.remember(folder, name, identity(1), Outcome.CLEAN)
-        journal.forget("x", ["a"])
-        journal.forget_other_folders({"", "x"})
-        assert journal.known_in("").keys() == {"a", "b"}
-        assert journal.known_in("x").keys() == {"b"}
-        assert journal.known_in("x/y") == {}
-
-
-def test_the_journal_outlives_a_kill_and_holds_for_its_scope_only(tmp_path):
-    path = tmp_path / "j"
-    with Journal(path, "one") as journal:
-        journal.remember("", "a", identity(1), Outcome.CLEAN)
-        for suffix in ("", "-wal"):  # what a killed process leaves
-            shutil.copy(f"{path}{suffix}", f"{path}copy{suffix}")
-    for again in (path, Path(f"{path}copy")):
-        with Journal(again, "one") as journal:
-            assert journal.known("", "a") is not None
-    with Journal(path, "two") as journal:
-        assert journal.known("", "a") is None
-
-
-def test_a_damaged_or_foreign_journal_starts_anew(tmp_path):
-    path = tmp_path / "j"
-    path.write_bytes(b"this is no database" * 1000)
-    with Journal(path, "scope") as journal:
-        journal.remember("", "a", identity(1), Outcome.CLEAN)
-    with contextlib.closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA user_version = 99")
-    with Journal(path, "scope") as journal:
-        assert journal.known("", "a") is None
-
-
-def test_two_daemons_do_not_share_a_journal(tmp_path):
-    with Journal(tmp_path / "j", "scope"), pytest.raises(DicomguardError, match="another daemon"):
-        Journal(tmp_path / "j", "scope")
-
-
-def test_a_loss_of_events_is_noticed(ingest):
-    lost = threading.Event()
-    events = FolderEvents(str(ingest), on_path=lambda _path: None, on_loss=lost.set)
-    try:
-        logging.getLogger("watchdog.observers.inotify_c").warning("Inotify queue overflowed")
-        assert lost.is_set()
-    finally:
-        events.close()
-
-
-def test_every_way_to_arrive_gives_a_hint(tmp_path, ingest):
-    paths = []
-    events = FolderEvents(str(ingest), on_path=paths.append, on_loss=lambda: None)
-    outside = tmp_path / "outside"
-    try:
-        (ingest / "written").write_bytes(b"x")
-        outside.write_bytes(b"x")
-        outside.rename(ingest / "renamed")
-        outside.write_bytes(b"x")
-        os.link(outside, ingest / "linked")
-        (ingest / "written").rename(ingest / "moved")
-        (ingest / "folder").mkdir()
-        odd = os.fsdecode(b"\xff")
-        (ingest / odd).write_bytes(b"x")
-        names = ["written", "renamed", "linked", "moved", "folder", odd]
-        until(lambda: {str(ingest / name) for name in names} <= set(paths), f"events: {paths}")
-    finally:
-        events.close()
-
-
-def test_the_limit_of_folders_is_that_of_the_kernel():
-    limits = Path("/proc/sys/fs/inotify")
-    assert 0 < most_folders() <= int((limits / "max_queued_events").read_text())
-
-
-def test_known_is_only_what_is_known():
-    assert not Known("other", Outcome.CLEAN).is_of(identity(1))
 
 
 # The quarantine's commands
@@ -987,13 +776,21 @@ def test_list_show_and_restore(tmp_path, ingest, vault, bad):
     target = tmp_path / "restored"
     for code in (0, 2):
         result = run(
-            "quarantine", "restore", entry["id"][:12], "--quarantine", vault, "--to", target
+            "quarantine",
+            "restore",
+            entry["id"][:12],
+            "--quarantine",
+            vault,
+            "--to",
+            target,
+            "--reason",
+            "test",
         )
         assert result.returncode == code
         assert target.read_bytes() == bad
     (packed,) = (vault / "objects").iterdir()
     packed.write_bytes(packed.read_bytes()[:-100])
-    damaged = run("quarantine", "restore", entry["id"], "--quarantine", vault)
+    damaged = run("quarantine", "restore", entry["id"], "--quarantine", vault, "--reason", "test")
     assert damaged.returncode == 2
     assert b"damaged" in damaged.stderr
     assert list(ingest.iterdir()) == []

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import BinaryIO, Self
 
 from dicomguard.model import FileIdentity
 
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """How a file is opened that may be anything: no link is followed, no FIFO waited for."""
 
+CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How a file is made: it is new, or not made."""
+
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """How a folder is opened: it may not be a link to one."""
+
+
+_UNNAMED_FLAGS = os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC
+_NO_UNNAMED = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}
+"""What file systems say that have no unnamed files, and kernels that do not know of them."""
 
 
 class ChangedError(Exception):
@@ -81,7 +91,79 @@ class ScannedFile:
             raise ChangedError(self.path) from error
         if not same_but_ctime(info, self.identity):
             raise ChangedError(self.path)
-        os.unlink(self.name, dir_fd=self.folder)
+        # It was there; an NFS server that is asked twice says the second time that it was not.
+        with suppress(FileNotFoundError):
+            os.unlink(self.name, dir_fd=self.folder)
+
+
+class NewFile:
+    """A file that appears under its name complete and on the disk, or not at all.
+
+    It has no name before, or, on a file system that has no unnamed files (NFS, some FUSE), one that
+    begins with a dot and ends in ``.part``.
+
+    Args:
+        folder: Descriptor of its folder; it stays the caller's.
+        name: The name that it will have.
+
+    Attributes:
+        stream: To write to.
+
+    Raises:
+        FileExistsError: Something has the name.
+        OSError: No file can be made there.
+    """
+
+    def __init__(self, folder: int, name: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._part: str | None = None
+        with suppress(FileNotFoundError):
+            os.stat(name, dir_fd=folder, follow_symlinks=False)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        try:
+            descriptor = os.open(".", _UNNAMED_FLAGS, 0o600, dir_fd=folder)
+        except OSError as error:
+            if error.errno not in _NO_UNNAMED:
+                raise
+            self._part = f".{secrets.token_hex(8)}.part"
+            descriptor = os.open(self._part, CREATE_FLAGS, 0o600, dir_fd=folder)
+        self.stream: BinaryIO = os.fdopen(descriptor, "wb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        try:
+            if self._part is not None:
+                os.unlink(self._part, dir_fd=self._folder)
+        finally:
+            self.stream.close()
+
+    def sync(self) -> None:
+        """Has what was written on the disk."""
+        self.stream.flush()
+        os.fsync(self.stream.fileno())
+
+    def appear(self) -> None:
+        """Gives the file its name, for good.
+
+        Raises:
+            FileExistsError: Something has taken the name.
+            OSError: It cannot be given.
+        """
+        os.link(
+            self._part or f"/proc/self/fd/{self.stream.fileno()}",
+            self._name,
+            src_dir_fd=self._folder,
+            dst_dir_fd=self._folder,
+            follow_symlinks=True,
+        )
+        try:
+            os.fsync(self._folder)
+        except BaseException:
+            os.unlink(self._name, dir_fd=self._folder)
+            raise
 
 
 def identity_of(info: os.stat_result) -> FileIdentity:

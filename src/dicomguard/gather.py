@@ -74,6 +74,24 @@ class Buffer(NamedTuple):
         return span.start + within if within + length <= span.end - span.start else None
 
 
+class Gathered:
+    """The buffers of a source, each gathered once.
+
+    Args:
+        source: What to gather from.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._buffers: dict[Where, Buffer] = {}
+
+    def __getitem__(self, where: Where) -> Buffer:
+        """The buffer that rules with ``where`` scan."""
+        if where not in self._buffers:
+            self._buffers[where] = gather(self.source, where)
+        return self._buffers[where]
+
+
 def gather(source: Source, where: Where) -> Buffer:
     """The buffer that rules with ``where`` scan.
 
@@ -84,7 +102,11 @@ def gather(source: Source, where: Where) -> Buffer:
         everything = Span(0, len(source.data), Region.GAP, None, is_value=True)
         return Buffer(source.data, [0], [everything])
     holds = _HOLDS[where]
-    spans = [span for span in source.values() if holds(span)]
+    return join(source, [span for span in source.values() if holds(span)])
+
+
+def join(source: Source, spans: list[Span]) -> Buffer:
+    """The bytes of the spans in one buffer, each followed by `SEPARATOR`."""
     starts, chunks, at = [], [], 0
     for span in spans:
         starts.append(at)

@@ -138,7 +138,11 @@ class Place:
         offset: Bytes from the start of the file on disk.
         length: Bytes on disk, or within the unwrapped data where ``inner_offset`` is set.
         tag_path: ``(0040,A730)[2] > (0029,1010)``; empty outside data elements.
-        inner_offset: Bytes from the start of the unwrapped data (an inflated data set), or None.
+        inner_offset: Bytes from the start of the unwrapped data (an inflated data set, or what the
+            last wrapping of the chain held), or None.
+        chain: The wrappings around the payload, outermost first: ``("base64", "gzip")``; empty
+            where there is none, and for an inflated data set. Region, tag path and offset are those
+            of the outermost wrapping.
     """
 
     region: Region
@@ -146,6 +150,7 @@ class Place:
     length: int
     tag_path: str = ""
     inner_offset: int | None = None
+    chain: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

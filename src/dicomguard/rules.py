@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dicomguard.dicom.source import Source
 from dicomguard.engine import (
@@ -28,9 +28,10 @@ from dicomguard.engine import (
     default_engine,
 )
 from dicomguard.errors import DicomguardError
-from dicomguard.gather import Where, gather
+from dicomguard.gather import Gathered, Where
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Region, Severity
 from dicomguard.payloads import VALIDATORS, Payload, Validator
+from dicomguard.payloads.wrappings import BY_MAGIC, BY_PLAINTEXT, MagicWrapping
 
 SECONDS_PER_SET = 60
 """Time one rule set may take over one file."""
@@ -68,6 +69,21 @@ class Rule:
     not_in: Region | None = None
 
 
+class Found(NamedTuple):
+    """What the rules say of a source.
+
+    Attributes:
+        findings: Of all rules.
+        limits: Why something may have been missed, in words.
+        triggers: Where something may be wrapped; the rules are named as in `BY_MAGIC` and
+            `BY_PLAINTEXT`.
+    """
+
+    findings: list[Finding]
+    limits: list[str]
+    triggers: list[Match]
+
+
 def shipped_rules() -> Path:
     """The folder of the rules that come with dicomguard: in the wheel, or in a checkout."""
     here = Path(__file__).resolve()
@@ -97,6 +113,8 @@ class RulePack:
             rules = _declared(self.engine, namespace, source)
             self.rules |= {rule.name: rule for rule in rules}
             by_where[rules[0].where if rules else Where.FILE][namespace] = source
+        by_where[Where.FILE][_WRAPPINGS] = _wrapping_rules(BY_MAGIC)
+        by_where[Where.NONPIXEL][_WRAPPINGS] = _wrapping_rules(BY_PLAINTEXT)
         for where, members in by_where.items():
             self._sets[where] = compile_rules(self.engine, members)
         digest = hashlib.sha256()
@@ -104,16 +122,13 @@ class RulePack:
             digest.update(f"{namespace}\0{source}\0".encode())
         self.version = f"{len(self.rules)} rules, sha256 {digest.hexdigest()[:16]}"
 
-    def find(self, source: Source) -> tuple[list[Finding], list[str]]:
-        """Run every rule over a source.
-
-        Returns:
-            The findings, and why something may have been missed, in words.
-        """
+    def find(self, gathered: Gathered) -> Found:
+        """Run every rule over a source."""
         findings: list[Finding] = []
         limits: list[str] = []
+        triggers: list[Match] = []
         for where, rules in self._sets.items():
-            buffer = gather(source, where)
+            buffer = gathered[where]
             if not len(buffer.data):
                 continue
             result = rules.scan(buffer.data, SECONDS_PER_SET)
@@ -121,17 +136,21 @@ class RulePack:
             by_rule: dict[RuleName, list[Match]] = defaultdict(list)
             for match in result.matches:
                 origin = buffer.origin(match.offset, match.length)
-                if origin is not None and match.rule in self.rules:
+                if origin is None:
+                    continue
+                if match.rule.namespace == _WRAPPINGS:
+                    triggers.append(match._replace(offset=origin))
+                elif match.rule in self.rules:
                     by_rule[match.rule].append(match._replace(offset=origin))
             for name, matches in by_rule.items():
-                confirmed, in_time = _confirmed(source, self.rules[name], matches)
+                confirmed, in_time = _confirmed(gathered.source, self.rules[name], matches)
                 findings += confirmed
                 if not in_time:
                     limits.append(
                         f"looking at {len(matches)} matches of the rule {name.name} took longer"
                         f" than {SECONDS_PER_RULE:.0f} s"
                     )
-        return findings, limits
+        return Found(findings, limits, triggers)
 
 
 def _confirmed(source: Source, rule: Rule, matches: Sequence[Match]) -> tuple[list[Finding], bool]:
@@ -177,7 +196,7 @@ def _likely_first(matches: Sequence[Match]) -> Iterator[Match]:
 
 def _payload(source: Source, rule: Rule, match: Match) -> Payload | None:
     span = source.layout.span_at(match.offset)
-    if span.region is rule.not_in:
+    if source.region_at(match.offset) is rule.not_in:
         return None
     if rule.validator:
         return rule.validator(source.data, match.offset, span.start, span.end)
@@ -186,6 +205,19 @@ def _payload(source: Source, rule: Rule, match: Match) -> Payload | None:
 
 
 # ---------------------------------------------------------------------- loading and lint
+
+_WRAPPINGS = "wrappings"
+"""Namespace of the rules that look for what is wrapped; those of others are names of files."""
+
+
+def _wrapping_rules(wrappings: Mapping[str, MagicWrapping]) -> str:
+    """A rule for each wrapping, to ride along with the rules that look at the same bytes."""
+    return "\n".join(
+        f"rule {name} {{ strings: "
+        + " ".join(f"$_{index} = {string}" for index, string in enumerate(wrapping.triggers))
+        + " condition: any of them }"
+        for name, wrapping in wrappings.items()
+    )
 
 
 def _read(folders: Sequence[Path]) -> dict[str, str]:

@@ -19,12 +19,17 @@ from dicomguard.dicom.layout import Data
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.walker import walk
 from dicomguard.files import READ_FLAGS, identity_of
+from dicomguard.gather import Gathered
 from dicomguard.incomplete import incomplete_finding, unexamined_report
-from dicomguard.model import FileIdentity, Finding, Instance, Report, Verdict
+from dicomguard.model import Confidence, FileIdentity, Finding, Instance, Report, Verdict
+from dicomguard.payloads.wrappings import Allowance
 from dicomguard.rules import RulePack
+from dicomguard.unwrap import ENCIPHERED, allowance_for, explained, pieces
 
 _MAPPED_FROM = 64 << 20
 """Files of this size are mapped instead of read."""
+_FINDINGS_LISTED = 1_000
+"""With more findings than these nothing more is unwrapped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,14 +121,16 @@ def scan_bytes(data: Data, name: str = "", settings: ScanSettings | None = None)
         sources.append(
             Source(data=inflated.data, layout=inflated.layout, file=layout, container=inflated)
         )
+    allowance = allowance_for(len(data), settings.budgets)
     findings: list[Finding] = []
     unexamined = list(layout.limits)
     for source in sources:
-        found, limits = settings.pack.find(source)
+        found, limits = _examine(source, settings, allowance)
         unexamined += limits
         for detector in DETECTORS:
             found += detector.find(source, found)
         findings += found
+    unexamined += allowance.limits
     unexamined = list(dict.fromkeys(unexamined))
     findings += [incomplete_finding(reason, len(data)) for reason in unexamined]
     findings.sort(key=_worst_first)
@@ -139,6 +146,34 @@ def scan_bytes(data: Data, name: str = "", settings: ScanSettings | None = None)
         instance=_instance(sources),
         sha256=None if verdict is Verdict.CLEAN else hashlib.sha256(data).hexdigest(),
     )
+
+
+def _examine(
+    source: Source, settings: ScanSettings, allowance: Allowance
+) -> tuple[list[Finding], list[str]]:
+    """What the rules find in a source and in everything that is wrapped in it.
+
+    Calls itself for what it unwraps, as deep as the budgets allow.
+    """
+    gathered = Gathered(source)
+    findings, limits, triggers = settings.pack.find(gathered)
+    for wrapped, content in pieces(
+        gathered, triggers, allowance, engine=settings.pack.engine, budgets=settings.budgets
+    ):
+        inner, more_limits = _examine(content, settings, allowance)
+        limits += more_limits
+        if wrapped.known and not any(_is_confirmed(each) for each in inner):
+            detail = f"its DOS stub shows under {wrapped.name}"
+            inner = [source.finding(ENCIPHERED, *wrapped.known, detail=detail)]
+        findings = [each for each in findings if not explained(each, wrapped, inner)] + inner
+        if len(findings) > _FINDINGS_LISTED:
+            limits.append(f"more than {_FINDINGS_LISTED} findings, the rest was not unwrapped")
+            break
+    return findings, limits
+
+
+def _is_confirmed(finding: Finding) -> bool:
+    return finding.kind.confidence is Confidence.CONFIRMED
 
 
 @contextmanager

@@ -7,10 +7,12 @@ import os
 import resource
 import signal
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from typing import Self
 
 from pebble import ProcessExpired, ProcessPool
 
+from dicomguard.errors import DicomguardError
 from dicomguard.incomplete import unexamined_report
 from dicomguard.model import Report
 from dicomguard.scan import ScanSettings, scan_file
@@ -20,6 +22,10 @@ SECONDS_PER_FILE = 300
 
 MEMORY_PER_WORKER = 2 << 30
 """Bytes of private memory a worker may use; mapped files do not count."""
+
+
+class PoolBrokenError(DicomguardError):
+    """There are no workers any more: no file is to blame, and the pool must be made anew."""
 
 
 class ScanPool:
@@ -49,19 +55,29 @@ class ScanPool:
         self._pool.join()
 
     def submit(self, path: str) -> Future[Report]:
-        """Scan a file in a worker. The future always gets a report."""
+        """Scan a file in a worker. The future gets a report, or raises `PoolBrokenError`."""
         answer: Future[Report] = Future()
 
         def settle(done: Future[Report]) -> None:
-            answer.set_result(_outcome(path, done))
+            try:
+                answer.set_result(_outcome(path, done))
+            except PoolBrokenError as error:
+                answer.set_exception(error)
 
-        self._pool.schedule(_scan, args=[path], timeout=SECONDS_PER_FILE).add_done_callback(settle)
+        try:
+            work = self._pool.schedule(_scan, args=[path], timeout=SECONDS_PER_FILE)
+        except RuntimeError as error:
+            answer.set_exception(PoolBrokenError(f"no file can be given to a worker: {error}"))
+        else:
+            work.add_done_callback(settle)
         return answer
 
 
 def _outcome(path: str, done: Future[Report]) -> Report:
     try:
         return done.result()
+    except BrokenProcessPool as error:
+        raise PoolBrokenError(f"the workers are gone: {error!r}") from error
     except TimeoutError:
         return unexamined_report(path, f"the scan took longer than {SECONDS_PER_FILE} s")
     except ProcessExpired as death:

@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 from dicomguard.cli.check import check_command
+from dicomguard.cli.config import config_group, config_option
 from dicomguard.cli.quarantine import quarantine_group
 from dicomguard.cli.watch import watch_command
 from dicomguard.errors import DicomguardError
@@ -18,7 +19,13 @@ from dicomguard.reports.summary import ExitCode
 from dicomguard.version import VERSION
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "DICOMGUARD",
+    }
+)
+@config_option
 @click.version_option(VERSION, prog_name="dicomguard")
 def cli() -> None:
     """Find malicious payloads in DICOM files, say where they sit, and keep them out."""
@@ -27,6 +34,7 @@ def cli() -> None:
 cli.add_command(check_command)
 cli.add_command(watch_command)
 cli.add_command(quarantine_group)
+cli.add_command(config_group)
 
 
 def main() -> None:

@@ -1,16 +1,43 @@
-"""``dicomguard quarantine``: look into a vault, and give files back."""
+"""``dicomguard quarantine``: look into a vault, give files back, hand them on, let them go."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
 from typing import Any
 
 import click
 
-from dicomguard.quarantine import DamagedError, Record, Vault
+from dicomguard.quarantine import (
+    LONGEST_REASON,
+    DamagedError,
+    Problem,
+    Record,
+    Vault,
+    VaultError,
+    Verification,
+    export,
+    kept_objects,
+    purge,
+    restore,
+)
 from dicomguard.reports.escape import printable
 from dicomguard.reports.summary import ExitCode
+
+_DAMAGED = 1
+"""Exit code of `verify` where something is lost or was tampered with."""
+
+
+def _reason(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    reason = value.strip()
+    if not 0 < len(reason) <= LONGEST_REASON:
+        raise click.BadParameter(f"say why, in 1 to {LONGEST_REASON} characters")
+    return reason
+
 
 _vault_option = click.option(
     "--quarantine",
@@ -26,13 +53,21 @@ _format_option = click.option(
     type=click.Choice(["text", "jsonl"]),
     default="text",
     show_default=True,
-    help="Text for people; one JSON object a record for programs.",
+    help="Text for people; one JSON object a line for programs.",
+)
+_reason_option = click.option(
+    "--reason",
+    callback=_reason,
+    allow_from_autoenv=False,
+    required=True,
+    metavar="TEXT",
+    help="Why, for the audit trail; no patient data, please.",
 )
 
 
 @click.group("quarantine")
 def quarantine_group() -> None:
-    """List, show and restore quarantined files."""
+    """List, show, restore, export, purge and verify quarantined files."""
 
 
 @quarantine_group.command("list")
@@ -40,15 +75,9 @@ def quarantine_group() -> None:
 @_format_option
 def list_command(vault: str, format_: str) -> None:
     """List what is in the quarantine, oldest first."""
-    damaged = False
-    with Vault(vault) as opened:
-        for record_id in opened.ids():
-            try:
-                record = opened.record(record_id)
-            except DamagedError as error:
-                damaged = True
-                click.echo(printable(f"error: {error}"), err=True)
-                continue
+    damaged: list[str] = []
+    with _opened(vault) as opened:
+        for record in _readable(opened, damaged):
             click.echo(_json(record) if format_ == "jsonl" else _line(record))
     if damaged:
         sys.exit(ExitCode.USAGE)
@@ -60,7 +89,7 @@ def list_command(vault: str, format_: str) -> None:
 @_format_option
 def show_command(record_id: str, vault: str, format_: str) -> None:
     """Show all that is known of one quarantined file, by its id or the beginning of it."""
-    with Vault(vault) as opened:
+    with _opened(vault) as opened:
         record = opened.record(record_id)
     click.echo(_json(record) if format_ == "jsonl" else "\n".join(_lines(record)))
 
@@ -75,15 +104,159 @@ def show_command(record_id: str, vault: str, format_: str) -> None:
     metavar="PATH",
     help="Path of the file to write; where it came from if not given.",
 )
-def restore_command(record_id: str, vault: str, target: str | None) -> None:
+@_reason_option
+@click.option(
+    "--allow-days",
+    type=click.IntRange(0, 3650),
+    default=7,
+    show_default=True,
+    metavar="DAYS",
+    help="How long the daemon lets this content pass; 0 for not at all.",
+)
+def restore_command(
+    record_id: str, vault: str, target: str | None, reason: str, allow_days: int
+) -> None:
     """Write a quarantined file back, unchanged; it stays in the quarantine as well.
 
     Nothing is overwritten, and a damaged file is not restored. A file that is restored into a
-    watched folder is found again.
+    watched folder is treated as clean for some days, wherever its content comes from.
     """
-    with Vault(vault) as opened:
-        path = opened.restore(opened.record(record_id), target)
-    click.echo(f"restored {printable(path)}")
+    allow_for = timedelta(days=allow_days) if allow_days else None
+    with _opened(vault) as opened:
+        record = opened.record(record_id)
+        path = restore(opened, record, target, reason=reason, allow_for=allow_for)
+    allowed = f", allowed for {allow_days} days" if allow_days else ""
+    click.echo(f"restored {printable(path)}{allowed}")
+
+
+@quarantine_group.command("export")
+@click.argument("record_id", metavar="ID")
+@_vault_option
+@click.option(
+    "--to",
+    "target",
+    type=click.Path(),
+    required=True,
+    metavar="FILE",
+    help="The file to write, customarily with the ending .cart.",
+)
+@_reason_option
+def export_command(record_id: str, vault: str, target: str, reason: str) -> None:
+    """Write a quarantined file in its neutralised form, to hand on to an analyst.
+
+    The file is CaRT, as malware laboratories exchange it; `cart` decodes it. Its metadata has the
+    verdict, the findings and hashes, but its content is the patient's file.
+    """
+    with _opened(vault) as opened:
+        export(opened, opened.record(record_id), target, reason=reason)
+    click.echo(f"exported {printable(target)}")
+
+
+@quarantine_group.command("purge")
+@click.argument("record_ids", metavar="[ID]...", nargs=-1)
+@_vault_option
+@click.option(
+    "--older-than",
+    type=click.IntRange(min=1),
+    allow_from_autoenv=False,
+    metavar="DAYS",
+    help="All that have been in quarantine for longer than this, instead of named ones.",
+)
+@_reason_option
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+def purge_command(
+    record_ids: tuple[str, ...], vault: str, older_than: int | None, reason: str, *, dry_run: bool
+) -> None:
+    """Delete quarantined files for good, by their full ids or by age.
+
+    They may be the only copy of patient data, and nobody is asked again: try --dry-run first.
+    """
+    if bool(record_ids) == (older_than is not None):
+        raise click.UsageError("name the files by their ids, or by --older-than")
+    damaged: list[str] = []
+    with _opened(vault) as opened:
+        if older_than is None:
+            records = [_exactly(opened, record_id) for record_id in dict.fromkeys(record_ids)]
+        else:
+            oldest = timedelta(days=older_than)
+            records = [each for each in _readable(opened, damaged) if each.age > oldest]
+        kept = kept_objects(opened, records)
+        for record in records if dry_run else purge(opened, records, reason):
+            others = kept.get(record.sha256)
+            stays = f"; the content stays, {others} more may need it" if others else ""
+            click.echo(f"{'would purge' if dry_run else 'purged'} {_line(record)}{stays}")
+    click.echo(f"{len(records)} {'would be purged' if dry_run else 'purged'}")
+    if damaged:
+        sys.exit(_DAMAGED)
+
+
+@quarantine_group.command("verify")
+@_vault_option
+@_format_option
+def verify_command(vault: str, format_: str) -> None:
+    """Check the whole quarantine: every record, every object, the audit trail, permissions.
+
+    Nothing is changed, and the daemon may go on meanwhile. The exit code is 0 if the quarantine
+    is sound, 1 if something is damaged, missing, or not from dicomguard.
+    """
+    damage = 0
+    with _opened(vault) as opened:
+        verification = Verification(opened)
+        for problem in verification.problems():
+            damage += problem.is_damage
+            click.echo(_problem(problem, format_))
+    totals = {
+        "records": verification.records,
+        "objects": verification.objects,
+        "bytes": verification.bytes,
+        "damage": damage,
+    }
+    if format_ == "jsonl":
+        click.echo(json.dumps({"type": "summary", **totals}))
+    else:
+        click.echo(
+            f"{totals['records']} records, {totals['objects']} objects of {totals['bytes']} bytes: "
+            + (f"{damage} damaged" if damage else "sound")
+        )
+    if damage:
+        sys.exit(_DAMAGED)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Vault]:
+    """A vault; what its disk says is an error for the user, not a defect."""
+    try:
+        with Vault(path) as vault:
+            yield vault
+    except OSError as error:
+        raise VaultError(f"cannot use {printable(path)}: {error.strerror}") from error
+
+
+def _readable(vault: Vault, damaged: list[str]) -> Iterator[Record]:
+    """The records, oldest first; what is wrong with the others is said, and noted."""
+    for record_id in vault.ids():
+        try:
+            yield vault.read_record(record_id)
+        except DamagedError as error:
+            damaged.append(record_id)
+            click.echo(printable(f"error: {error}"), err=True)
+        except VaultError:
+            continue  # purged a moment ago
+
+
+def _exactly(vault: Vault, record_id: str) -> Record:
+    """The record of a full id; what cannot be undone is not done by guess."""
+    record = vault.record(record_id)
+    if record.id != record_id:
+        raise VaultError(f"{printable(record_id)} is only the beginning of an id: {record.id}")
+    return record
+
+
+def _problem(problem: Problem, format_: str) -> str:
+    if format_ == "jsonl":
+        return json.dumps({"type": "problem", **asdict(problem)})
+    kind = "damage" if problem.is_damage else "note"
+    return printable(f"{kind:<6}  {problem.path}: {problem.what}")
 
 
 def _json(record: Record) -> str:

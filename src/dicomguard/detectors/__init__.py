@@ -5,6 +5,7 @@ from dicomguard.detectors.filemeta import FileMetaDetector
 from dicomguard.detectors.preamble import PreambleDetector
 from dicomguard.detectors.private import PrivateDetector
 from dicomguard.detectors.structure import StructureDetector
+from dicomguard.detectors.text import TextDetector
 from dicomguard.detectors.unexplained import UnexplainedDetector
 
 DETECTORS: tuple[Detector, ...] = (
@@ -13,5 +14,6 @@ DETECTORS: tuple[Detector, ...] = (
     StructureDetector(),
     PrivateDetector(),
     UnexplainedDetector(),
+    TextDetector(),
 )
 """Every detector, in the order they run."""

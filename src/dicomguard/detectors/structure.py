@@ -66,15 +66,6 @@ UNDEFINED = FindingKind(
     why="Readers search for the end each in their own way, and fragments hide data from viewers.",
     reference="PS3.5 section 7.1",
 )
-FRAGMENTS = FindingKind(
-    id="DS-FRAGMENTS",
-    title="Fragments in an element other than Pixel Data",
-    category=Category.EXPLOIT,
-    severity=Severity.MEDIUM,
-    confidence=Confidence.CONFIRMED,
-    why="Only Pixel Data is encapsulated; elsewhere fragments hide data from viewers.",
-    reference="PS3.5 section A.4",
-)
 DELIMITER = FindingKind(
     id="DS-DELIM",
     title="Missing, extra or wrong delimiter",
@@ -138,7 +129,6 @@ GROUP_LENGTH = FindingKind(
 _KIND_OF = {
     OddityKind.LENGTH_OVERRUN: LENGTH_OVERRUN,
     OddityKind.TRUNCATED: LENGTH_OVERRUN,
-    OddityKind.FRAGMENTS: FRAGMENTS,
     OddityKind.UNKNOWN_VR: UNKNOWN_VR,
     OddityKind.OUT_OF_ORDER: ORDER,
     OddityKind.DUPLICATE: DUPLICATE,

@@ -132,7 +132,6 @@ class OddityKind(StrEnum):
 
     LENGTH_OVERRUN = "length beyond the end of what contains it"
     TRUNCATED = "length beyond the end of the file"
-    FRAGMENTS = "fragments in an element other than Pixel Data"
     UNKNOWN_VR = "two bytes that are no VR"
     RESERVED_BYTES = "non-zero reserved bytes after a VR"
     OUT_OF_ORDER = "tag not above the one before it"
@@ -237,6 +236,13 @@ class Layout:
         ends = [*self._starts[1:], self.size]
         for start, end, owner in zip(self._starts, ends, self._owners, strict=False):
             yield Span(start, end, *owner)
+
+    def values(self) -> Iterator[Span]:
+        """Spans of values and of unexplained bytes: everything but structure."""
+        ends = [*self._starts[1:], self.size]
+        for start, end, owner in zip(self._starts, ends, self._owners, strict=False):
+            if owner[2]:
+                yield Span(start, end, *owner)
 
     def span_at(self, offset: int) -> Span:
         """The span that holds the byte at ``offset``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dicomguard.dicom.layout import Data, Element, Inflated, Item, Layout, Owner, Span, tag_path
 from dicomguard.dicom.vr import TEXT_VRS
@@ -11,25 +11,53 @@ from dicomguard.model import EVIDENCE_BYTES, Finding, FindingKind, Place, Region
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where unwrapped data came from.
+
+    Attributes:
+        place: The outermost wrapped run.
+        chain: The wrappings undone on the way, outermost first.
+    """
+
+    place: Place
+    chain: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What rules and detectors look at: a file, or the data set inflated from it.
+    """What rules and detectors look at: a file, the data set inflated from it, or unwrapped data.
 
     Attributes:
         data: The bytes.
         layout: Their layout.
         file: The layout of the file on disk, the same as ``layout`` for the file itself.
-        container: The deflated data set that ``data`` came from; None for the file itself.
+        container: The deflated data set that ``data`` is; None if it is none.
+        origin: Where unwrapped data came from; None if it is none.
     """
 
     data: Data
     layout: Layout
     file: Layout
     container: Inflated | None = None
+    origin: Origin | None = None
 
     @property
     def is_file(self) -> bool:
         """Whether offsets in ``data`` are offsets in the file."""
-        return self.container is None
+        return self.container is None and self.origin is None
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The wrappings around ``data``, outermost first."""
+        return self.origin.chain if self.origin else ()
+
+    def region_at(self, offset: int) -> Region:
+        """The region of the byte at ``offset``; of unwrapped data that of its outermost wrapping.
+
+        Raises:
+            IndexError: The offset is outside the data.
+        """
+        return self.origin.place.region if self.origin else self.layout.span_at(offset).region
 
     def place(
         self, start: int, end: int, *, region: Region | None = None, owner: Owner = None
@@ -39,6 +67,10 @@ class Source:
         Raises:
             IndexError: ``start`` is outside the data and no region is given.
         """
+        if self.origin is not None:
+            return replace(
+                self.origin.place, length=end - start, inner_offset=start, chain=self.origin.chain
+            )
         if region is None:
             span = self.layout.span_at(start)
             region, owner = span.region, owner or span.owner
@@ -81,14 +113,16 @@ class Source:
 
     def values(self) -> Iterator[Span]:
         """Spans of values and of unexplained bytes: everything but structure."""
-        return (span for span in self.layout.spans() if span.is_value)
+        return self.layout.values()
 
     def _shows_text(self, start: int, end: int, *, named: bool) -> bool:
         """Whether a byte of ``[start, end)`` may be text of a value, so of a patient.
 
         What nobody could read as elements may hold such text as well, unless a rule has ``named``
-        what it is.
+        what it is. Of unwrapped data it is whatever looks like text.
         """
+        if self.origin is not None:
+            return self.data[start:end].isascii()
         while start < min(end, self.layout.size):
             span = self.layout.span_at(start)
             if self._is_text(span) or (span.region in _UNREAD and not named):

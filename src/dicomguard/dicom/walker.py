@@ -454,7 +454,7 @@ class _Walker:
         if is_sequence:
             return self._open_sequence(frame, made, is_defined=False)
         if made.tag != PIXEL_DATA:
-            self._odd(OddityKind.FRAGMENTS, position, made)
+            self._odd(OddityKind.UNDEFINED_LENGTH, position, made)
         return self._open(frame, made, _Holds.FRAGMENTS, is_defined=False)
 
     def _holds_elements(self, position: int, *, big_endian: bool) -> bool:

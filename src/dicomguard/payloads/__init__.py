@@ -34,7 +34,6 @@ VALIDATORS: Mapping[str, Validator] = MappingProxyType(
         "shebang": scripts.shebang,
         "shell": scripts.shell,
         "windows_script": scripts.windows_script,
-        "xored_dos_stub": executables.xored_dos_stub,
         "zip": archives.zip_archive,
     }
 )

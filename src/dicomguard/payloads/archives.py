@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from dicomguard.payloads.fields import read_fields
+from dicomguard.payloads.memory import remembered
 from dicomguard.payloads.payload import Data, Payload
 
 _U32 = struct.Struct("<I")
@@ -22,35 +23,45 @@ _ZIP64_LOCATOR = 20
 _ZIP64_MARK = 0xFFFFFFFF
 # Flags; lengths of name, extra field and comment; offset of the local header.
 _ENTRY = struct.Struct("<8xH18x3H8xI")
-_LOCAL = struct.Struct("<26xH2x")  # length of the name
-_ENTRIES_FOLLOWED = 256
-_LOCAL_HEADERS_TRIED = 16
-_NAME_MAX = 1024  # longer names are compared by these first bytes
+_ENTRIES_FOLLOWED = 1024
+_NAME_MAX = 1024  # longer names are judged by these first bytes
 _ENCRYPTED = 0x0001
 _COMMENT_MAX = 0xFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class _Zip:
-    """An archive whose directory and at least one local header agree.
+class _Member(NamedTuple):
+    """One entry of a central directory; sorts by the offset of its local header."""
+
+    offset: int
+    flags: int
+    name: bytes
+
+
+class _Place(NamedTuple):
+    """Where an end record may mean the central directory to be.
 
     Attributes:
-        start: The lowest local header that agrees.
-        end: After the comment of the end record.
-        entries: How many members the end record counts.
-        names: Those of the members that were followed.
-        encrypted: Whether any of those is.
+        directory: Offset of its first entry.
+        shift: What to add to the offsets of the members.
+        entries: How many the record counts, which readers ignore.
     """
 
-    start: int
-    end: int
+    directory: int
+    shift: int
     entries: int
-    names: frozenset[bytes]
-    encrypted: bool
 
-    def has(self, *prefixes: bytes) -> bool:
-        """Whether a member's name starts with one of these."""
-        return any(name.startswith(prefixes) for name in self.names)
+
+@dataclass(frozen=True, slots=True)
+class _Directory:
+    """A central directory, by its first entries."""
+
+    members: tuple[_Member, ...]
+    names: frozenset[bytes]
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether any of the members is."""
+        return any(member.flags & _ENCRYPTED for member in self.members)
 
     @property
     def program(self) -> str:
@@ -68,117 +79,124 @@ class _Zip:
         """What kind of archive this is where it is no program."""
         macros = any(name.endswith(b"vbaProject.bin") for name in self.names)
         for prefix, application in ((b"word/", "Word"), (b"xl/", "Excel"), (b"ppt/", "PowerPoint")):
-            if self.has(prefix):
+            if self._has(prefix):
                 return f"{application} document{' with macros' if macros else ''}"
         if {b"mimetype", b"content.xml"} <= self.names:
-            return f"OpenDocument file{' with macros' if self.has(b'Basic/') else ''}"
+            return f"OpenDocument file{' with macros' if self._has(b'Basic/') else ''}"
         if any(name.endswith(b"/data.pkl") for name in self.names):
             return "PyTorch model with a pickle"
         return "ZIP archive"
+
+    def _has(self, prefix: bytes) -> bool:
+        return any(name.startswith(prefix) for name in self.names)
 
 
 def zip_archive(data: Data, hit: int, _low: int, _high: int) -> Payload | None:
     """A ZIP archive that is not a program; ``hit`` is at its end record (``jar`` has the others).
 
     The central directory is looked for directly before the end record, as most readers do, and at
-    the offset that the record names; one of its first entries must lead to a local header
-    with the same name. Both conventions for data put before an archive are understood
-    (offsets from the start of the archive or of the file), and ZIP64 end records; members whose
-    own offset needs 64 bits are passed over, and an archive without members is nothing.
+    the offset that the record names; where a ZIP64 record is found, also as that says. What
+    readers ignore is ignored here: how many members the record counts, whether the comment ends
+    within the data, and which name a local header bears. The archive is confirmed where one of
+    the first 1,024 members has a local header; a directory alone is not.
     """
-    archive = _zip(data, hit)
-    if archive is None or archive.program:
+    programs, others = _directories(data, hit)
+    if programs or not others:
         return None
-    return _zip_payload(data, archive, archive.document)
+    return _zip_payload(data, hit, others, lambda directory: directory.document)
 
 
 def jar(data: Data, hit: int, _low: int, _high: int) -> Payload | None:
-    """A ZIP archive that Java, Android or Python runs; ``hit`` is at its end record."""
-    archive = _zip(data, hit)
-    if archive is None or not archive.program:
+    """A ZIP archive that Java, Android or Python runs; ``hit`` is at its end record.
+
+    These read different places as the central directory: one that makes a program is enough.
+    """
+    programs, _ = _directories(data, hit)
+    if not programs:
         return None
-    return _zip_payload(data, archive, archive.program)
+    return _zip_payload(data, hit, programs, lambda directory: directory.program)
 
 
-def _zip_payload(data: Data, archive: _Zip, kind: str) -> Payload:
-    members = "1 member" if archive.entries == 1 else f"{archive.entries} members"
+_Directories = list[tuple[_Place, _Directory]]
+
+
+def _directories(data: Data, hit: int) -> tuple[_Directories, _Directories]:
+    """The directories that the end record may mean: those of programs, and the others."""
+    programs: _Directories = []
+    others: _Directories = []
+    for place in _places(data, hit):
+        if data[place.directory : place.directory + 4] == b"PK\1\2":
+            directory = _directory(data, place.directory)
+            if directory.members:
+                (programs if directory.program else others).append((place, directory))
+    return programs, others
+
+
+def _places(data: Data, hit: int) -> Iterator[_Place]:
+    record = read_fields(_END_RECORD, data, hit)
+    if record is None:
+        return
+    ends = [(hit, record[:3])]
+    record64 = hit - _ZIP64_LOCATOR - 56
+    if data[max(0, hit - _ZIP64_LOCATOR) : hit].startswith(b"PK\6\7"):
+        fields = read_fields(_ZIP64_RECORD, data, record64)
+        if fields is not None and data[record64 : record64 + 4] == b"PK\6\6":
+            ends.insert(0, (record64, fields))
+    for end, (entries, size, offset) in ends:
+        for directory, shift in dict.fromkeys(((end - size, end - size - offset), (offset, 0))):
+            if 0 <= directory < end and shift >= 0:
+                yield _Place(directory, shift, entries)
+
+
+@remembered
+def _directory(data: Data, place: int) -> _Directory:
+    """The directory at a place, up to the first entry that is none."""
+    members = []
+    for _ in range(_ENTRIES_FOLLOWED):
+        fields = read_fields(_ENTRY, data, place)
+        if fields is None or data[place : place + 4] != b"PK\1\2":
+            break
+        flags, name_size, extra_size, comment_size, offset = fields
+        name = place + _ENTRY.size
+        members.append(_Member(offset, flags, data[name : name + min(name_size, _NAME_MAX)]))
+        place = name + name_size + extra_size + comment_size
+    return _Directory(tuple(sorted(members)), frozenset(member.name for member in members))
+
+
+def _zip_payload(
+    data: Data, hit: int, candidates: _Directories, kind: Callable[[_Directory], str]
+) -> Payload:
+    """The archive of the first directory that leads to a local header, or else of the first."""
+    comment = int.from_bytes(data[hit + 20 : hit + 22], "little")
+    end = min(hit + _END_RECORD.size + comment, len(data))
+    starts = [_first_local_header(data, place, directory) for place, directory in candidates]
+    chosen = next((number for number, start in enumerate(starts) if start is not None), 0)
+    place, directory = candidates[chosen]
+    start = starts[chosen]
+    count = max(place.entries, len(directory.members))
+    members = "1 member" if count == 1 else f"{count} members"
     # Readers search for the end record from the end of the file, NUL padding aside.
-    at_end = len(data) - archive.end <= _COMMENT_MAX and not data[archive.end :].strip(b"\0")
+    at_end = len(data) - end <= _COMMENT_MAX and not data[end:].strip(b"\0")
     return Payload(
-        start=archive.start,
-        end=archive.end,
-        description=f"{kind}, {members}{', encrypted' if archive.encrypted else ''}",
+        start=place.directory if start is None else start,
+        end=end,
+        description=f"{kind(directory)}, {members}{', encrypted' if directory.encrypted else ''}",
+        confirmed=start is not None,
         whole_file=at_end,
     )
 
 
-def _zip(data: Data, hit: int) -> _Zip | None:
-    record = read_fields(_END_RECORD, data, hit)
-    if record is None:
-        return None
-    entries, size, offset, comment = record
-    end = hit + _END_RECORD.size + comment
-    if end > len(data):
-        return None
-    directory_end = hit
-    record64 = hit - _ZIP64_LOCATOR - 56
-    if data[max(0, hit - _ZIP64_LOCATOR) : hit].startswith(b"PK\6\7"):
-        fields = read_fields(_ZIP64_RECORD, data, record64)
-        if fields is None or data[record64 : record64 + 4] != b"PK\6\6":
-            return None
-        entries, size, offset = fields
-        directory_end = record64
-    if not entries:
-        return None
-    before_record = (directory_end - size, directory_end - size - offset)
-    for directory, shift in dict.fromkeys((before_record, (offset, 0))):
-        if 0 <= directory < directory_end and shift >= 0:
-            members = sorted(_members(data, directory, directory_end, entries))
-            for member in members[:_LOCAL_HEADERS_TRIED]:
-                if _leads_to_local_header(data, member, shift, directory_end):
-                    return _Zip(
-                        start=shift + member.offset,
-                        end=end,
-                        entries=entries,
-                        names=frozenset(member.name for member in members),
-                        encrypted=any(member.flags & _ENCRYPTED for member in members),
-                    )
+def _first_local_header(data: Data, place: _Place, directory: _Directory) -> int | None:
+    """The lowest local header of a member; a member whose offset needs 64 bits is passed over."""
+    for member in directory.members:
+        local = place.shift + member.offset
+        if (
+            member.offset != _ZIP64_MARK
+            and local < place.directory
+            and data[local : local + 4] == b"PK\3\4"
+        ):
+            return local
     return None
-
-
-class _Member(NamedTuple):
-    """One entry of a central directory; sorts by the offset of its local header."""
-
-    offset: int
-    flags: int
-    name: bytes
-
-
-def _members(data: Data, place: int, end: int, entries: int) -> Iterator[_Member]:
-    """The first members of a central directory, up to the first entry that is none."""
-    for _ in range(min(entries, _ENTRIES_FOLLOWED)):
-        fields = read_fields(_ENTRY, data, place)
-        if fields is None or data[place : place + 4] != b"PK\1\2":
-            return
-        flags, name_size, extra_size, comment_size, offset = fields
-        name = place + _ENTRY.size
-        place = name + name_size + extra_size + comment_size
-        if place > end:
-            return
-        if offset != _ZIP64_MARK:
-            yield _Member(offset, flags, data[name : name + min(name_size, _NAME_MAX)])
-
-
-def _leads_to_local_header(data: Data, member: _Member, shift: int, before: int) -> bool:
-    local = shift + member.offset
-    fields = read_fields(_LOCAL, data, local)
-    name = local + _LOCAL.size
-    return (
-        fields is not None
-        and local < before
-        and data[local : local + 4] == b"PK\3\4"
-        and data[name : name + min(fields[0], _NAME_MAX)] == member.name
-    )
 
 
 # --- RAR: the "RAR 5.0 archive format" and the technote of version 4 ------------------------------
@@ -191,7 +209,8 @@ _RAR4_HAS_DATA = 0x8000
 _RAR4_ENCRYPTED = 0x0080
 _RAR5_MAIN, _RAR5_ENCRYPTION, _RAR5_END = 1, 4, 5
 _RAR5_HAS_EXTRA, _RAR5_HAS_DATA = 0x0001, 0x0002
-_RAR5_HEADER_MAX = 1 << 16  # the format allows 2 MiB, a main header has some 20 bytes
+_RAR_HEADER_PROVEN = 1 << 10  # a main header has some 20 bytes; the format allows 2 MiB
+_RAR5_HEADER_MAX = 1 << 21
 _RAR_BLOCKS = 256
 _RAR_STUB_MAX = 1 << 20
 
@@ -199,8 +218,9 @@ _RAR_STUB_MAX = 1 << 20
 def rar(data: Data, hit: int, _low: int, high: int) -> Payload | None:
     """A RAR archive of version 4 or 5; ``hit`` is at its magic.
 
-    The checksum of the main header is the proof. The blocks are followed to the end block; where
-    they cannot be (encrypted, or more than 256), the extent is to the end of the value. Readers
+    The checksum of the main header is the proof; one of more than 1 KiB is not computed, and such
+    an archive not confirmed. The blocks are followed to the end block; where they cannot be (not
+    confirmed, encrypted, or more than 256), the extent is to the end of the value. Readers
     search the first MiB for the magic (self-extracting archives), so there it is the whole file.
     """
     if data[hit : hit + len(_RAR5_MAGIC)] == _RAR5_MAGIC:
@@ -211,7 +231,8 @@ def rar(data: Data, hit: int, _low: int, high: int) -> Payload | None:
     if first is None:
         return None
     block: _RarBlock | None = first
-    for _ in range(_RAR_BLOCKS):
+    proven = first.header <= _RAR_HEADER_PROVEN
+    for _ in range(_RAR_BLOCKS if proven else 0):
         if block is None or block.last or block.opaque:
             break
         block = step(data, block.end, proven=False)
@@ -220,14 +241,20 @@ def rar(data: Data, hit: int, _low: int, high: int) -> Payload | None:
         start=hit,
         end=min(block.end if block is not None and complete else max(high, first.end), len(data)),
         description=f"RAR {version} archive{', encrypted' if first.opaque else ''}",
+        confirmed=proven,
         whole_file=hit < _RAR_STUB_MAX,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _RarBlock:
-    """One block: its end with its data, and whether nothing (readable) follows it."""
+    """One block: its end with its data, and whether nothing (readable) follows it.
 
+    Attributes:
+        header: Bytes that its checksum covers.
+    """
+
+    header: int
     end: int
     last: bool
     opaque: bool
@@ -241,13 +268,17 @@ def _rar4_block(data: Data, place: int, *, proven: bool) -> _RarBlock | None:
     end = place + size
     if size < _RAR4_BLOCK.size or end > len(data):
         return None
-    if proven and (kind != _RAR4_MAIN or zlib.crc32(data[place + 2 : end]) & 0xFFFF != crc):
+    header = size - 2
+    if proven and (
+        kind != _RAR4_MAIN
+        or (header <= _RAR_HEADER_PROVEN and zlib.crc32(data[place + 2 : end]) & 0xFFFF != crc)
+    ):
         return None
     if flags & _RAR4_HAS_DATA:
         added = read_fields(_U32, data, place + _RAR4_BLOCK.size)
         end += added[0] if added else 0
     encrypted = kind == _RAR4_MAIN and bool(flags & _RAR4_ENCRYPTED)
-    return _RarBlock(end=end, last=kind == _RAR4_END, opaque=encrypted)
+    return _RarBlock(header=header, end=end, last=kind == _RAR4_END, opaque=encrypted)
 
 
 def _rar5_block(data: Data, place: int, *, proven: bool) -> _RarBlock | None:
@@ -262,16 +293,22 @@ def _rar5_block(data: Data, place: int, *, proven: bool) -> _RarBlock | None:
     flags = _vint(data, kind.end) if kind else None
     if kind is None or flags is None:
         return None
+    header = end - place - 4
     if proven and (
         kind.value not in (_RAR5_MAIN, _RAR5_ENCRYPTION)
-        or zlib.crc32(data[place + 4 : end]) != crc[0]
+        or (header <= _RAR_HEADER_PROVEN and zlib.crc32(data[place + 4 : end]) != crc[0])
     ):
         return None
     if flags.value & _RAR5_HAS_DATA:
         extra = _vint(data, flags.end) if flags.value & _RAR5_HAS_EXTRA else flags
         added = _vint(data, extra.end) if extra else None
         end += added.value if added else 0
-    return _RarBlock(end=end, last=kind.value == _RAR5_END, opaque=kind.value == _RAR5_ENCRYPTION)
+    return _RarBlock(
+        header=header,
+        end=end,
+        last=kind.value == _RAR5_END,
+        opaque=kind.value == _RAR5_ENCRYPTION,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,6 @@ _MZ_WINDOW = 1 << 16
 _MZ_TRIES = 256
 _STUB_WINDOW = 512
 _STUB_LENGTH = len(b"This program cannot be run in DOS mode")
-_XOR_WINDOW = 1 << 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +59,16 @@ def pe(data: Data, hit: int, low: int, _high: int) -> Payload | None:
     """A Windows executable; ``hit`` is at its PE signature.
 
     The MZ header may stand anywhere before it. Tried are the start of the data (a polyglot), the
-    start of the value, and up to 256 occurrences of ``MZ`` in the 64 KiB before; where none leads
-    here, NT headers that are sound in themselves are still an image without its MZ header
-    (stripped, or hidden behind decoys), not confirmed. Sections beyond the 96th are not followed.
+    start of the value, and, for alignments that a loader takes, up to 256 occurrences of ``MZ`` in
+    the 64 KiB before; where none leads here, such NT headers are still an image without its MZ
+    header (stripped, or hidden behind decoys), not confirmed. Sections beyond the 96th are not
+    followed.
     """
     headers = _nt_headers(data, hit)
     if headers is None:
         return None
-    start = _mz_header(data, hit, low)
+    aligned = _aligned(data, hit)
+    start = _mz_header(data, hit, low, search=aligned)
     if start is not None:
         return Payload(
             start=start,
@@ -75,7 +76,7 @@ def pe(data: Data, hit: int, low: int, _high: int) -> Payload | None:
             description=headers.description,
             whole_file=start == 0,
         )
-    if headers.sections <= _SECTIONS_FOLLOWED and _aligned(data, hit):
+    if aligned:
         return Payload(
             start=hit,
             end=headers.table_end,
@@ -96,30 +97,6 @@ def dos_stub(data: Data, hit: int, _low: int, _high: int) -> Payload | None:
         start=hit,
         end=min(hit + _STUB_LENGTH, len(data)),
         description="DOS stub text of a Windows executable",
-        confirmed=False,
-    )
-
-
-def xored_dos_stub(data: Data, hit: int, _low: int, _high: int) -> Payload | None:
-    """A PE under a single-byte XOR; ``hit`` is at the enciphered sentence of its DOS stub.
-
-    Confirmed, with the extent of the image, where the deciphered bytes around hold its headers.
-    """
-    key = data[hit] ^ ord("T")
-    base = max(0, hit - _STUB_WINDOW)
-    plain = data[base : hit + _XOR_WINDOW].translate(bytes(byte ^ key for byte in range(256)))
-    for start in _mz_near(plain, hit - base, _STUB_WINDOW):
-        headers = _pe_at(plain, start)
-        if headers is not None:
-            return Payload(
-                start=base + start,
-                end=min(base + _image_end(plain, start, headers), len(data)),
-                description=f"{headers.description}, XORed with 0x{key:02X}",
-            )
-    return Payload(
-        start=hit,
-        end=min(hit + _STUB_LENGTH, len(data)),
-        description=f"DOS stub text of a Windows executable, XORed with 0x{key:02X}",
         confirmed=False,
     )
 
@@ -147,12 +124,12 @@ def _nt_headers(data: Data, offset: int) -> _NtHeaders | None:
     )
 
 
-def _mz_header(data: Data, nt: int, low: int) -> int | None:
+def _mz_header(data: Data, nt: int, low: int, *, search: bool) -> int | None:
     """Where the MZ header that points at the NT headers stands."""
     for start in (0, low):
         if nt - start >= 4 and data[start : start + 2] == b"MZ" and _lfanew(data, start) == nt:
             return start
-    for start in _mz_near(data, nt, _MZ_WINDOW):
+    for start in _mz_near(data, nt, _MZ_WINDOW) if search else ():
         if nt - start >= 4 and _lfanew(data, start) == nt:
             return start
     return None
@@ -210,6 +187,7 @@ _ELF_MACHINES = {
     2: "SPARC",
     3: "x86",
     4: "m68k",
+    6: "x86",  # the 486, which Linux takes for the 386
     8: "MIPS",
     20: "PowerPC",
     21: "PowerPC 64",
@@ -227,6 +205,10 @@ _ELF_MACHINES = {
 }
 _ELF_TYPES = {1: "object", 2: "executable", 3: "shared object", 4: "core dump"}
 _ELF_OBJECT = 1
+_ELF_TYPE_FIELDS = frozenset(
+    kind.to_bytes(2, order) for kind in _ELF_TYPES for order in ("little", "big")
+)
+_PT_LOAD = 1
 _ELF_ENTRIES_FOLLOWED = 256
 
 
@@ -236,7 +218,7 @@ class _ElfLayout:
 
     Attributes:
         header: e_type, e_machine; e_phoff, e_shoff; e_phentsize, e_phnum, e_shentsize, e_shnum.
-        segment: p_offset, p_filesz.
+        segment: p_type, p_offset, p_filesz.
         section_size: Bytes of one section header.
     """
 
@@ -255,8 +237,8 @@ _ELF_LAYOUTS = tuple(
     )
     for order, words in (("<", "LSB"), (">", "MSB"))
     for bits, header, segment, section_size in (
-        ("64-bit", "16x2H12x2Q6x4H2x", "8xQ16xQ16x", 64),
-        ("32-bit", "16x2H8x2I6x4H2x", "4xI8xI12x", 40),
+        ("64-bit", "16x2H12x2Q6x4H2x", "I4xQ16xQ16x", 64),
+        ("32-bit", "16x2H8x2I6x4H2x", "2I8xI12x", 40),
     )
 )
 
@@ -266,15 +248,18 @@ def elf(data: Data, hit: int, _low: int, _high: int) -> Payload | None:
 
     Class, byte order and version bytes are not asked: Linux ignores them, so an evasion may put
     anything there. Which layout fits is told by the size of a program header (of a section header
-    for an object file), whose table must lie within the data. The extent is that of both tables
-    and of the first 256 segments.
+    for an object file), whose table must lie within the data. A machine that nobody knows is not
+    confirmed, and must have a segment to load. The extent is that of both tables and of the first
+    256 segments.
     """
+    if data[hit + 16 : hit + 18] not in _ELF_TYPE_FIELDS:
+        return None
     for layout in _ELF_LAYOUTS:
         fields = read_fields(layout.header, data, hit)
         if fields is None:
             continue
         kind, machine, phoff, shoff, phentsize, phnum, shentsize, shnum = fields
-        if kind not in _ELF_TYPES or machine not in _ELF_MACHINES:
+        if kind not in _ELF_TYPES:
             continue
         segments = hit + phoff
         segments_end = segments + phnum * layout.segment.size
@@ -283,18 +268,24 @@ def elf(data: Data, hit: int, _low: int, _high: int) -> Payload | None:
         has_sections = shnum and shentsize == layout.section_size and sections_end <= len(data)
         if not runnable and not (kind == _ELF_OBJECT and has_sections):
             continue
+        known = machine in _ELF_MACHINES
+        followed = min(phnum, _ELF_ENTRIES_FOLLOWED) if runnable else 0
+        table = data[segments : segments + followed * layout.segment.size]
+        entries = list(layout.segment.iter_unpack(table))
+        if not known and not any(type_ == _PT_LOAD for type_, _, _ in entries):
+            continue
         ends = [hit + layout.header.size]
         if has_sections:
             ends.append(sections_end)
         if runnable:
-            followed = min(phnum, _ELF_ENTRIES_FOLLOWED)
-            table = data[segments : segments + followed * layout.segment.size]
             ends.append(segments_end)
-            ends += (hit + offset + size for offset, size in layout.segment.iter_unpack(table))
+        ends += (hit + offset + size for _, offset, size in entries)
         return Payload(
             start=hit,
             end=min(max(ends), len(data)),
-            description=f"ELF {layout.name} {_ELF_TYPES[kind]}, {_ELF_MACHINES[machine]}",
+            description=f"ELF {layout.name} {_ELF_TYPES[kind]}, "
+            f"{_ELF_MACHINES.get(machine, 'unknown machine')}",
+            confirmed=known,
             whole_file=hit == 0,
         )
     return None
@@ -322,8 +313,8 @@ _MACHO_TYPES = {
 _MACHO_LAST_TYPE = 12
 _LC_SEGMENT = 0x01
 _LC_SEGMENT_64 = 0x19
+_COMMANDS_PROVEN = 16
 _COMMANDS_FOLLOWED = 256
-_COMMANDS_MAX = 1000
 _SLICES_MAX = 44  # from 45 on the same field is the major version of a Java class file
 
 
@@ -367,8 +358,9 @@ _FAT_SLICES = {  # cputype, offset, size
 def macho(data: Data, hit: int, _low: int, _high: int) -> Payload | None:
     """A macOS executable, thin or universal; ``hit`` is at its magic.
 
-    A thin one needs load commands that follow one another within ``sizeofcmds`` (the first 256 are
-    followed), a universal one a slice that is a Mach-O for the processor it is said to be for.
+    A thin one needs load commands that follow one another within ``sizeofcmds``: the first 16 must
+    be sound, and 256 are followed to find its extent. A universal one needs a slice that is a
+    Mach-O for the processor it is said to be for.
     """
     thin = _thin(data, hit)
     if thin is not None:
@@ -403,8 +395,8 @@ def _macho_header(data: Data, start: int) -> _MachoHeader | None:
     if (
         cpu not in _MACHO_CPUS
         or not 1 <= kind <= _MACHO_LAST_TYPE
-        or not 1 <= commands <= _COMMANDS_MAX
-        or not layout.command.size <= size <= len(data) - commands_at
+        or not commands
+        or not commands * layout.command.size <= size <= len(data) - commands_at
     ):
         return None
     return _MachoHeader(layout, cpu, kind, commands, commands_at, commands_at + size)
@@ -416,10 +408,12 @@ def _thin(data: Data, start: int) -> tuple[int, str] | None:
     if header is None:
         return None
     place, end = header.commands_at, header.commands_end
-    for _ in range(min(header.commands, _COMMANDS_FOLLOWED)):
+    for number in range(min(header.commands, _COMMANDS_FOLLOWED)):
         command = read_fields(header.layout.command, data, place)
         if command is None or not 8 <= command[1] <= header.commands_end - place:
-            return None
+            if number < _COMMANDS_PROVEN:
+                return None
+            break
         if command[0] == header.layout.segment_command:
             segment = read_fields(header.layout.segment, data, place)
             if segment is not None:
@@ -434,14 +428,13 @@ def _universal(data: Data, start: int) -> tuple[int, str] | None:
     header = read_fields(_FAT_HEADER, data, start)
     if layout is None or header is None or not 1 <= header[0] <= _SLICES_MAX:
         return None
-    end = start + _FAT_HEADER.size + header[0] * layout.size
+    slices_at = start + _FAT_HEADER.size
+    end = slices_at + header[0] * layout.size
+    if end > len(data):
+        return None
     cpus = []
-    for number in range(header[0]):
-        fields = read_fields(layout, data, start + _FAT_HEADER.size + number * layout.size)
-        if fields is None:
-            return None
-        cpu, offset, size = fields
-        thin = _macho_header(data, start + offset)
+    for cpu, offset, size in layout.iter_unpack(data[slices_at:end]):
+        thin = _macho_header(data, start + offset) if cpu in _MACHO_CPUS else None
         if thin is not None and thin.cpu == cpu:
             cpus.append(_MACHO_CPUS[cpu])
             end = max(end, start + offset + size)
@@ -463,15 +456,16 @@ _CONSTANT_SIZES = {  # bytes after the tag
     **dict.fromkeys((3, 4, 9, 10, 11, 12, 17, 18), 4),
     **dict.fromkeys((_LONG, _DOUBLE), 8),
 }
+_CLASS_PROVEN = 8
 _CLASS_STEPS = 1024
 
 
 def java_class(data: Data, hit: int, _low: int, high: int) -> Payload | None:
     """A Java class file; ``hit`` is at its magic.
 
-    Up to 1,024 entries of the constant pool are followed, and every one must be sound; the extent
-    is that of the fields, methods and attributes behind, or the end of the value where those
-    are too many to follow.
+    The first 8 entries of the constant pool must be sound, where it has so many. Up to 1,024 steps
+    follow the pool, fields, methods and attributes to find the extent; it is to the end of the
+    value where they do not lead to one.
     """
     fields = read_fields(_CLASS_HEADER, data, hit)
     if fields is None:
@@ -479,31 +473,37 @@ def java_class(data: Data, hit: int, _low: int, high: int) -> Payload | None:
     _, major, count = fields
     if not _MAJOR_FIRST <= major <= _MAJOR_LAST or count < 2:
         return None
-    place = hit + _CLASS_HEADER.size
+    place: int | None = hit + _CLASS_HEADER.size
     index, steps = 1, 0
-    while index < count and steps < _CLASS_STEPS:
+    while index < count and steps < _CLASS_STEPS and place is not None:
         tag = data[place] if place < len(data) else 0
-        if tag == _UTF8:
-            length = read_fields(_U16_BE, data, place + 1)
-            if length is None:
-                return None
-            place += 3 + length[0]
-        elif tag in _CONSTANT_SIZES:
-            place += 1 + _CONSTANT_SIZES[tag]
-        else:
+        place = _constant_end(data, place, tag)
+        if place is None and steps < _CLASS_PROVEN:
             return None
         # A long or a double takes two slots of the pool (section 4.4.5).
         index += 2 if tag in (_LONG, _DOUBLE) else 1
         steps += 1
-    if place > len(data):
-        return None
-    end = _members_end(data, place, _CLASS_STEPS - steps) if index >= count else None
+    end = None
+    if place is not None and index >= count:
+        end = _members_end(data, place, _CLASS_STEPS - steps)
     return Payload(
         start=hit,
-        end=end if end is not None else max(min(high, len(data)), place),
+        end=max(min(high, len(data)), hit + _CLASS_HEADER.size) if end is None else end,
         description=f"Java class file, version {major}",
         whole_file=hit == 0,
     )
+
+
+def _constant_end(data: Data, place: int, tag: int) -> int | None:
+    """Where the constant at a place ends; None if it is none, or not wholly in the data."""
+    if tag == _UTF8:
+        length = read_fields(_U16_BE, data, place + 1)
+        end = place + 3 + length[0] if length else len(data) + 1
+    elif tag in _CONSTANT_SIZES:
+        end = place + 1 + _CONSTANT_SIZES[tag]
+    else:
+        return None
+    return end if end <= len(data) else None
 
 
 def _members_end(data: Data, place: int, budget: int) -> int | None:
@@ -556,21 +556,21 @@ _U16 = struct.Struct("<H")
 def lnk(data: Data, hit: int, _low: int, _high: int) -> Payload | None:
     """A Windows shortcut; ``hit`` is at its header size and class identifier.
 
-    Confirmed where the reserved fields are zero as the specification demands; the parts that the
-    flags promise are followed to the end.
+    Confirmed where the reserved fields are zero and only flags that the specification defines are
+    set; the parts that the flags promise are followed to the end.
     """
     fields = read_fields(_LNK_HEADER, data, hit)
     if fields is None:
         return None
     header_size, flags, *reserved = fields
-    if header_size != _LNK_HEADER.size or flags & ~_LNK_FLAGS_DEFINED:
+    if header_size != _LNK_HEADER.size:
         return None
     arguments = " with command-line arguments" if flags & _LNK_ARGUMENTS else ""
     return Payload(
         start=hit,
         end=min(_lnk_end(data, hit + _LNK_HEADER.size, flags), len(data)),
         description=f"Windows shortcut{arguments}",
-        confirmed=not any(reserved),
+        confirmed=not any(reserved) and not flags & ~_LNK_FLAGS_DEFINED,
         whole_file=hit == 0,
     )
 

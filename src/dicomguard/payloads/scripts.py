@@ -3,7 +3,8 @@
 One word proves nothing (a report may mention PowerShell). A script is a form that is nothing else
 (``<?php``, ``powershell -enc``), or two different words of the same language in one value. From
 its trigger a validator looks only as far as the next word: where that is the same again, the hit
-there goes on, so that all hits of a value together read it once.
+there goes on, so that all hits of a value together read it once. A trigger is only the head of a
+word; how it is spaced and quoted is told here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from dicomguard.payloads.payload import Data, Payload
 
 _REACH = 1 << 20
 """Bytes searched for a second word; half as many characters in UTF-16."""
+_WIDE_STEP = 1 << 11
+"""Bytes of UTF-16 that are narrowed at first; eight times as many where they do not decide."""
 _RUN = 1 << 12
 """Bytes of text on either side that are counted to the script."""
 
@@ -44,20 +47,11 @@ class _Language:
         """The script whose word is at ``hit``, within the value."""
         high = min(high, len(data))
         width = 2 if data[hit + 1 : hit + 2] == b"\0" else 1
-        if width == 1:
-            text, first, limit = data, hit, min(hit + _REACH, high)
-        else:
-            text = data[hit : min(hit + _REACH, high) : 2]
-            first, limit = 0, len(text)
-        word = self.words.match(text, first, limit)
-        if word is None:
+        last = min(hit + _REACH, high)
+        length = self._length(data, hit, last) if width == 1 else self._wide_length(data, hit, last)
+        if not length:
             return None
-        if word.lastgroup != "proof":
-            second = self.words.search(text, word.end(), limit)
-            if second is None or second.lastgroup == word.lastgroup:
-                return None
-            word = second
-        words_end = min(hit + width * (word.end() - first), high)
+        words_end = min(hit + width * length, high)
         start, end = _text_around(data, hit, words_end, low, high, width=width)
         return Payload(
             start=start,
@@ -66,6 +60,33 @@ class _Language:
             confirmed=False,
             whole_file=start == 0,
         )
+
+    def _length(self, text: Data, first: int, last: int) -> int | None:
+        """Characters from the first word to the end of what proves the script; None if nothing.
+
+        0 if only the text behind its end can tell.
+        """
+        word = self.words.match(text, first, last)
+        if word is None:
+            return None
+        if word.lastgroup != "proof":
+            second = self.words.search(text, word.end(), last)
+            if second is None:
+                return 0
+            if second.lastgroup == word.lastgroup:
+                return None
+            word = second
+        return word.end() - first
+
+    def _wide_length(self, data: Data, hit: int, last: int) -> int | None:
+        """The same in UTF-16 LE, of which no more is narrowed than it takes."""
+        reach = _WIDE_STEP
+        while True:
+            text = data[hit : min(hit + reach, last) : 2]
+            length = self._length(text, 0, len(text))
+            if length != 0 or hit + reach >= last:
+                return length
+            reach *= 8
 
 
 def _text_around(
@@ -83,41 +104,54 @@ def _language(name: str, **words: str) -> _Language:
     return _Language(name=name, words=re.compile(alternatives.encode(), re.IGNORECASE))
 
 
+# What follows the name of a program: perhaps the quote behind its path, then blanks.
+_RUN_WITH = r"(?:\.exe)?[\"']?[ \t]{1,64}"
+_REQUEST = r"(?:iwr|irm|curl|wget|Invoke-(?:WebRequest|RestMethod))"
+
 _POWERSHELL = _language(
     "PowerShell script",
     proof=(
-        r"powershell(?:\.exe)?\"?[ \t]{1,8}[-/](?:e[ncodema]*|ec|w[indowstyle]*|nop[rofile]*"
-        r"|noni[nteracv]*|ex[ecutionplcy]*|ep|c[omand]*|f[ile]*|sta)[ \t]"
+        rf"(?:powershell|pwsh){_RUN_WITH}[-/](?:e[ncodema]*|e[cp]|ex[ecutionplcy]*|w[indowstyle]*"
+        r"|no[a-z]{1,12}|c[omand]*|f[ile]*|sta|mta)[ \t:\"'{(&]"
+        rf"|\b{_REQUEST}[ \t][^|\r\n\0]{{1,256}}\|[ \t]{{0,64}}(?:iex|Invoke-Expression)\b"
+        rf"|\biex[ \t]{{0,64}}[(\"'&$][(\"'&$ \t]{{0,64}}(?:{_REQUEST}|New-Object)\b"
     ),
     base64=r"FromBase64String",
     invoke=r"Invoke-(?:Expression|WebRequest|RestMethod|Command|Shellcode|Mimikatz|WmiMethod)",
     client=r"Net\.WebClient",
-    download=r"Download(?:String|File|Data)[ \t]{0,8}\(",
+    download=r"Download(?:String|File|Data)[ \t]{0,64}\(",
     new=r"New-Object[ \t]",
     start=r"Start-Process[ \t]",
     policy=r"-ExecutionPolicy[ \t]",
-    hidden=r"-WindowStyle[ \t]{1,8}Hidden",
+    hidden=r"-WindowStyle[ \t]{1,64}Hidden",
     load=r"Reflection\.Assembly\]::Load",
     type=r"Add-Type[ \t]",
-    iex=r"\bIEX[ \t]{0,8}[($&]|\|[ \t]{0,8}IEX\b",
+    request=r"\b(?:iwr|irm)[ \t]{1,64}[\"']?(?:-|https?:)",
+    iex=r"\bIEX[ \t]{0,64}[($&]|\|[ \t]{0,64}IEX\b",
 )
 _BATCH = _language(
     "batch script",
-    proof=r"@echo[ \t]{1,8}off[ \t]{0,8}[\r\n&]",
+    proof=(
+        r"@echo[ \t]{1,64}off[ \t]{0,64}[\r\n&]"
+        r"|cmd(?:\.exe)?[\"']?[ \t]{0,64}/[ckr][ \t\"]{0,64}(?:start|powershell|pwsh|certutil"
+        r"|bitsadmin|mshta|rundll32|regsvr32|wscript|cscript|curl)\b"
+        rf"|\bcertutil{_RUN_WITH}[-/](?:urlcache|decode|decodehex)\b"
+        rf"|\bmshta{_RUN_WITH}[\"']?(?:https?|javascript|vbscript):"
+    ),
     comspec=r"%COMSPEC%",
-    cmd=r"cmd(?:\.exe)?[ \t]{1,8}/[ckq][ \t]",
-    setlocal=r"setlocal[ \t]{1,8}enable",
-    certutil=r"certutil(?:\.exe)?[ \t]{1,8}[-/](?:decode|urlcache|f)",
-    bitsadmin=r"bitsadmin(?:\.exe)?[ \t]{1,8}/",
-    registry=r"reg(?:\.exe)?[ \t]{1,8}add[ \t]{1,8}\"?HK",
-    schtasks=r"schtasks(?:\.exe)?[ \t]{1,8}/",
-    regsvr=r"regsvr32(?:\.exe)?[ \t]{1,8}/",
-    rundll=r"rundll32(?:\.exe)?[ \t]",
-    mshta=r"mshta(?:\.exe)?[ \t]",
-    shadow=r"vssadmin(?:\.exe)?[ \t]{1,8}delete",
+    cmd=r"cmd(?:\.exe)?[\"']?[ \t]{0,64}/[ckqr][ \t\"]",
+    setlocal=r"setlocal[ \t]{1,64}enable",
+    certutil=rf"certutil{_RUN_WITH}[-/]f",
+    bitsadmin=rf"bitsadmin{_RUN_WITH}/",
+    registry=rf"\breg{_RUN_WITH}add[ \t]{{1,64}}\"?HK",
+    schtasks=rf"schtasks{_RUN_WITH}/",
+    regsvr=rf"regsvr32{_RUN_WITH}/",
+    rundll=rf"rundll32{_RUN_WITH}",
+    mshta=rf"mshta{_RUN_WITH}",
+    shadow=rf"vssadmin{_RUN_WITH}delete",
     folder=r"%(?:~dp0|APPDATA%|TEMP%|PUBLIC%|USERPROFILE%)",
-    powershell=r"powershell(?:\.exe)?[ \t]",
-    start=r"[\r\n&][ \t]{0,8}start[ \t]{1,8}(?:/|\"\")",
+    powershell=rf"powershell{_RUN_WITH}",
+    start=r"[\r\n&][ \t]{0,64}start[ \t]{1,64}(?:/|\"\")",
 )
 _WINDOWS_SCRIPT = _language(
     "Windows Script Host script",
@@ -133,30 +167,47 @@ _WINDOWS_SCRIPT = _language(
     resume=r"On[ \t]{1,8}Error[ \t]{1,8}Resume[ \t]{1,8}Next",
     execute=r"\b(?:eval|ExecuteGlobal)[ \t]{0,8}\(|\.Run[ \t]{0,8}[(\"]",
 )
+_CODE = (
+    r"document\.(?:cookie|write|location)|window\.(?:location|open)|location\.href"
+    r"|XMLHttpRequest|ActiveXObject|String\.fromCharCode"
+    r"|\b(?:alert|eval|fetch|unescape|atob|function|import)\s{0,8}\("
+)
 _HTML = _language(
     "HTML with script",
+    # A type that is no language is data to a browser (HTML section 4.12.1), and often vendors' XML.
     proof=(
-        r"<script\s[^<>]{0,200}\b(?:language|type|src|runat)\s{0,8}="
+        r"<script[\s/][^<>]{0,200}\b(?:(?:language|src|runat)\s{0,8}="
+        r"|type\s{0,8}=\s{0,8}[\"']?(?:text/|application/|module\b))"
         r"|<hta:application\b"
+        r"|\bon(?:error|load|click|focus|toggle|begin|start|mouse[a-z]{1,5}|pageshow|animation[a-z]{3,9})"
+        rf"\s{{0,8}}=[^<>]{{0,40}}?(?:javascript:|{_CODE})"
     ),
-    tag=r"<script\s{0,8}>",
+    tag=r"<script[\s/]{0,8}>",
     url=r"javascript:",
-    code=(
-        r"document\.(?:cookie|write|location)|window\.(?:location|open)|location\.href"
-        r"|XMLHttpRequest|ActiveXObject|String\.fromCharCode"
-        r"|\b(?:alert|eval|fetch|unescape|atob|function)\s{0,8}\("
+    code=_CODE,
+)
+_PHP = _language(
+    "PHP script",
+    proof=(
+        r"<\?php[\s(/]"
+        r"|<\?=?\s{0,64}@?(?:eval|assert|exec|system|passthru|shell_exec|popen|proc_open|include"
+        r"|include_once|require|require_once|base64_decode|call_user_func|phpinfo)\s{0,8}\("
+        r"|<\?=\s{0,64}(?:\$_(?:GET|POST|REQUEST|COOKIE|SERVER|FILES)\b"
+        r"|`[\t -_a-~]{1,256}`\s{0,8}(?:;|\?>))"
     ),
 )
-_PHP = _language("PHP script", proof=r"<\?php[\s(/]")
 _SHELL = _language(
     "shell script",
-    proof=r"/dev/(?:tcp|udp)/[^\s/]{1,255}/\d",
-    fetch=r"\b(?:curl|wget)[ \t]{1,8}(?:-|https?://)",
-    pipe=r"\|[ \t]{0,8}(?:/bin/|/usr/bin/)?(?:ba|da|z)?sh\b",
-    mode=r"\bchmod[ \t]{1,8}(?:\+x|[0-7]{3,4})\b",
-    decode=r"\bbase64[ \t]{1,8}(?:-d|--decode|-D)\b",
-    interactive=r"/bin/(?:ba|da|z)?sh[ \t]{1,8}-[ic]\b",
-    listen=r"\bmkfifo[ \t]|\bnc[ \t]{1,8}-[a-z]{0,4}e\b",
+    proof=(
+        r"/dev/(?:tcp|udp)/[^\s/]{1,255}/\d"
+        r"|-[a-z]{0,4}[ec][ \t]{1,64}[\"']?(?:/usr)?/bin/(?:ba|da|z|k|c)?sh\b"
+    ),
+    fetch=r"\b(?:curl|wget)[ \t]{1,64}[\"']?(?:-|https?://)",
+    pipe=r"\|[ \t]{0,64}(?:/bin/|/usr/bin/)?(?:ba|da|z)?sh\b",
+    mode=r"\bchmod[ \t]{1,64}(?:(?:[ugoa]{0,4}\+[rws]{0,2}x)|[0-7]{3,4})\b",
+    decode=r"\bbase64[ \t]{1,64}(?:-d|--decode|-D)\b",
+    interactive=r"/bin/(?:ba|da|z)?sh[ \t]{1,64}-[ic]\b",
+    listen=r"\bmkfifo[ \t]|\bn(?:c|cat|etcat)[ \t]{1,64}-[a-z]{0,4}[el]",
 )
 
 
@@ -181,7 +232,7 @@ def html(data: Data, hit: int, low: int, high: int) -> Payload | None:
 
 
 def php(data: Data, hit: int, low: int, high: int) -> Payload | None:
-    """A PHP script; ``hit`` is at its opening tag."""
+    """A PHP script; ``hit`` is at its opening tag, short ones before a function's call included."""
     return _PHP.find(data, hit, low, high)
 
 
@@ -192,7 +243,7 @@ def shell(data: Data, hit: int, low: int, high: int) -> Payload | None:
 
 # --- The interpreter line: Linux execve(2), binfmt_script -----------------------------------------
 
-_INTERPRETER_LINE = re.compile(rb"#![ \t]*(/[!-~]+)(?:[ \t][\t -~]*)?(?:\r?\n|\0|\Z)")
+_INTERPRETER_LINE = re.compile(rb"#![ \t]*(/[!-~]+)(?:[ \t][^\n\0]*|\r)?(?:\n|\0|\Z)")
 _INTERPRETER_LINE_MAX = 256
 _INTERPRETERS = re.compile(
     rb"(env|a?sh|ba?sh|da?sh|[ckz]sh|mksh|fish|busybox|perl|python|pypy|ruby|php|node|lua|tclsh"

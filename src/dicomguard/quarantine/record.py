@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from dicomguard.model import FileIdentity, Instance, Verdict
+from dicomguard.files import ScannedFile
+from dicomguard.model import FileIdentity, Instance, Report, Verdict
+from dicomguard.reports.jsonl import finding_to_json
+from dicomguard.version import VERSION
 
 RECORD_VERSION = 1
 """Version of a record's JSON; raised by every change that can break a reader."""
+
+MOST_FINDINGS = 1000
+"""Findings that a record keeps, the worst; a hostile file can cause far more."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -29,7 +37,9 @@ class Record:
         uid: Owner of the original.
         gid: Group of the original.
         quarantined_at: ISO 8601, UTC.
-        findings: As ``dicomguard check --format jsonl`` gives them, values masked.
+        findings: As ``dicomguard check --format jsonl`` gives them, values masked: the first
+            `MOST_FINDINGS`.
+        findings_total: How many there were.
     """
 
     id: str
@@ -43,9 +53,57 @@ class Record:
     verdict: Verdict
     instance: Instance
     findings: tuple[dict[str, Any], ...]
+    findings_total: int
     unexamined: tuple[str, ...]
     rules_version: str
     dicomguard_version: str
+
+    @classmethod
+    def of(
+        cls,
+        record_id: str,
+        file: ScannedFile,
+        info: os.stat_result,
+        report: Report,
+        *,
+        rules_version: str,
+    ) -> Self:
+        """The record of a file that is being quarantined now.
+
+        Args:
+            record_id: Its id.
+            file: Which.
+            info: ``fstat`` of it.
+            report: What was found in it; the SHA-256 must be known.
+            rules_version: By which rules.
+        """
+        assert report.sha256 is not None
+        return cls(
+            id=record_id,
+            original_path=file.path,
+            sha256=report.sha256,
+            identity=file.identity,
+            mode=stat.S_IMODE(info.st_mode),
+            uid=info.st_uid,
+            gid=info.st_gid,
+            quarantined_at=datetime.now(UTC).isoformat(timespec="microseconds"),
+            verdict=report.verdict,
+            instance=report.instance,
+            findings=tuple(map(finding_to_json, report.findings[:MOST_FINDINGS])),
+            findings_total=len(report.findings),
+            unexamined=report.unexamined[:MOST_FINDINGS],
+            rules_version=rules_version,
+            dicomguard_version=VERSION,
+        )
+
+    @property
+    def age(self) -> timedelta:
+        """How long the file has been in quarantine."""
+        return datetime.now(UTC) - datetime.fromisoformat(self.quarantined_at)
+
+    def to_bytes(self) -> bytes:
+        """The record as it is written."""
+        return json.dumps(self.to_json(), indent=2).encode("ascii") + b"\n"
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values, times as ISO 8601 beside their nanoseconds."""
@@ -71,6 +129,7 @@ class Record:
             "sop_instance_uid": self.instance.sop_instance_uid,
             "modality": self.instance.modality,
             "findings": list(self.findings),
+            "findings_total": self.findings_total,
             "unexamined": list(self.unexamined),
             "rules_version": self.rules_version,
             "dicomguard_version": self.dicomguard_version,
@@ -89,6 +148,8 @@ class Record:
                 raise ValueError(f"record of version {values['schema_version']!r}")
             if not _SHA256.fullmatch(values["sha256"]):
                 raise ValueError("no SHA-256")
+            if datetime.fromisoformat(values["quarantined_at"]).tzinfo is None:
+                raise ValueError("a time without its zone")
             return cls(
                 id=str(values["id"]),
                 original_path=str(values["original_path"]),
@@ -112,11 +173,12 @@ class Record:
                     modality=str(values["modality"]),
                 ),
                 findings=tuple(dict(finding) for finding in values["findings"]),
+                findings_total=int(values.get("findings_total", len(values["findings"]))),
                 unexamined=tuple(str(reason) for reason in values["unexamined"]),
                 rules_version=str(values["rules_version"]),
                 dicomguard_version=str(values["dicomguard_version"]),
             )
-        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError("not a record") from error
 
 

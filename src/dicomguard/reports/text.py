@@ -90,9 +90,10 @@ class TextReport:
         where = place.region.value
         if place.tag_path:
             where += f" {place.tag_path}"
+        where += "".join(f" › {wrapping}" for wrapping in place.chain)  # noqa: RUF001
         where += f", offset {place.offset}"
         if place.inner_offset is not None:
-            where += f" (inflated: {place.inner_offset})"
+            where += f" ({'unwrapped' if place.chain else 'inflated'}: {place.inner_offset})"
         self._line("where", f"{where}, {place.length} bytes")
         if finding.detail:
             self._line("what", finding.detail)

@@ -10,7 +10,10 @@ import logging
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
+from threading import Lock
 
 from watchdog.events import (
     DirCreatedEvent,
@@ -23,6 +26,9 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
+_MOST_HINTS = 10_000
+"""Hints that may wait; a scan of the folder finds what is beyond them."""
+
 _LIMITS = Path("/proc/sys/fs/inotify")
 # Asking for no more than these keeps the kernel's queue from filling with what nobody reads.
 _KINDS: list[type[FileSystemEvent]] = [
@@ -34,29 +40,73 @@ _KINDS: list[type[FileSystemEvent]] = [
 ]
 
 
+class Hints:
+    """Paths that something happened to, left by one thread for another, each once.
+
+    Args:
+        wake: Called by the thread that leaves a hint where there was none.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._lock = Lock()
+        self._paths: dict[str, None] = {}
+        self._lost = False
+
+    def add(self, path: str) -> None:
+        """Leaves a path; when too many wait, only that something was lost."""
+        with self._lock:
+            idle = not self._paths and not self._lost
+            if len(self._paths) < _MOST_HINTS:
+                self._paths[path] = None
+            else:
+                self._lost = True
+        if idle:
+            self._wake()
+
+    def lose(self) -> None:
+        """Leaves word that events may have been lost."""
+        with self._lock:
+            idle = not self._paths and not self._lost
+            self._lost = True
+        if idle:
+            self._wake()
+
+    def take(self, most: int) -> tuple[list[str], bool]:
+        """The oldest hints, and whether there may have been others that were lost."""
+        with self._lock:
+            some = list(islice(self._paths, most))
+            for path in some:
+                del self._paths[path]
+            lost, self._lost = self._lost, False
+        return some, lost
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
 class FolderEvents:
-    """Reports paths in a folder and everything below it, from a thread of its own.
+    """Leaves hints of what happens in a folder and everything below it, from a thread of its own.
+
+    Hints are absolute paths of files and folders that came, were closed after writing or got that
+    name.
 
     Args:
         root: The folder.
-        on_path: Called with the absolute path of a file or folder that came, was closed after
-            writing or got that name.
-        on_loss: Called when events may have been lost.
+        hints: Where to leave them.
 
     Raises:
         OSError: The folder cannot be watched, for example because the limit of watches is reached.
     """
 
-    def __init__(
-        self, root: str, on_path: Callable[[str], None], on_loss: Callable[[], None]
-    ) -> None:
+    def __init__(self, root: str, hints: Hints) -> None:
         # watchdog prints its whole table of watches with a warning that concerns nobody.
         warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"watchdog\..*")
-        self._complaints = _Complaints(on_loss)
+        self._complaints = _Complaints(hints)
         logging.getLogger("watchdog").addHandler(self._complaints)
         self._observer = Observer()
         try:
-            self._observer.schedule(_Paths(on_path), root, recursive=True, event_filter=_KINDS)
+            self._observer.schedule(_Paths(hints), root, recursive=True, event_filter=_KINDS)
             self._observer.start()
         except BaseException:
             logging.getLogger("watchdog").removeHandler(self._complaints)
@@ -67,6 +117,26 @@ class FolderEvents:
         self._observer.stop()
         self._observer.join()
         logging.getLogger("watchdog").removeHandler(self._complaints)
+
+    def is_alive(self) -> bool:
+        """Whether the threads that report still do."""
+        emitters = self._observer.emitters
+        return self._observer.is_alive() and all(emitter.is_alive() for emitter in emitters)
+
+    @staticmethod
+    def watched() -> int:
+        """How many folders this process watches, as the kernel counts them.
+
+        watchdog goes on in silence where the kernel refuses it another watch.
+        """
+        count = 0
+        for entry in os.scandir("/proc/self/fd"):
+            with suppress(OSError):
+                if os.readlink(entry.path) == "anon_inode:inotify":
+                    count += (
+                        Path(f"/proc/self/fdinfo/{entry.name}").read_text().count("inotify wd:")
+                    )
+        return count
 
 
 def most_folders() -> int:
@@ -81,19 +151,19 @@ def most_folders() -> int:
 
 
 class _Paths(FileSystemEventHandler):
-    def __init__(self, on_path: Callable[[str], None]) -> None:
-        self._on_path = on_path
+    def __init__(self, hints: Hints) -> None:
+        self._hints = hints
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        self._on_path(os.fsdecode(event.dest_path or event.src_path))
+        self._hints.add(os.fsdecode(event.dest_path or event.src_path))
 
 
 class _Complaints(logging.Handler):
     """watchdog says that it lost events only in its log."""
 
-    def __init__(self, on_loss: Callable[[], None]) -> None:
+    def __init__(self, hints: Hints) -> None:
         super().__init__(logging.WARNING)
-        self._on_loss = on_loss
+        self._hints = hints
 
     def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002 - any complaint will do
-        self._on_loss()
+        self._hints.lose()

@@ -21,7 +21,8 @@ class Settling:
     """
 
     def __init__(self, quiet: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._quiet = quiet
+        self.quiet = quiet
+        """How long a file must be the same from now on, in seconds."""
         self._clock = clock
         self._waiting: OrderedDict[str, tuple[float, FileIdentity]] = OrderedDict()
 
@@ -29,9 +30,13 @@ class Settling:
         return len(self._waiting)
 
     def note(self, path: str, identity: FileIdentity) -> None:
-        """A file was seen; it waits from now on, unless it already does."""
+        """A file was seen; it waits from now on, unless it already does and is the same."""
+        if path in self._waiting:
+            if self._waiting[path][1] == identity:
+                return
+            del self._waiting[path]
         # All wait for the same time, so the order in which they came is that in which they are due.
-        self._waiting.setdefault(path, (self._clock() + self._quiet, identity))
+        self._waiting[path] = (self._clock() + self.quiet, identity)
 
     def seconds_to_next(self) -> float | None:
         """Until the first file is due, at least 0; None where none waits."""
@@ -51,26 +56,44 @@ class Settling:
         return path, identity
 
 
+class WriterGuard:
+    """What is known of those who write to an open file, and a hold on those who want to.
+
+    Attributes:
+        quiet: Nobody has the file open for writing, as far as that can be known.
+        leased: It is known, and whoever opens the file for writing now has to wait.
+    """
+
+    def __init__(self, descriptor: int, *, quiet: bool, leased: bool) -> None:
+        self._descriptor = descriptor
+        self.quiet = quiet
+        self.leased = leased
+
+    def holds(self) -> bool:
+        """Whether nobody waits to write: who does, will once the guard is gone."""
+        return self.leased and fcntl.fcntl(self._descriptor, fcntl.F_GETLEASE) == fcntl.F_RDLCK
+
+
 @contextmanager
-def kept_from_writers(descriptor: int) -> Iterator[bool]:
+def kept_from_writers(descriptor: int) -> Iterator[WriterGuard]:
     """Holds writers off a file that is open for reading, by a read lease (``fcntl(2)``).
 
     The lease is refused while anyone has the file open, or mapped, for writing; while it is held,
-    whoever opens it for writing waits. Yields whether nobody is writing. Where leases are not to be
-    had (another user's file without ``CAP_LEASE``, some file systems) this cannot be known, and
-    it yields True: that the file has been quiet must do.
+    whoever opens it for writing waits. Where leases are not to be had (another user's file without
+    ``CAP_LEASE``, some file systems) it cannot be known who writes, and that the file has been
+    quiet must do.
     """
-    leased, quiet = True, True
+    quiet = leased = True
     try:
         # The kernel tells the holder when somebody waits, by default with a SIGIO that kills.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except BlockingIOError:
-        leased, quiet = False, False
+        quiet = leased = False
     except OSError:
         leased = False
     try:
-        yield quiet
+        yield WriterGuard(descriptor, quiet=quiet, leased=leased)
     finally:
         if leased:
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)

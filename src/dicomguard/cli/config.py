@@ -1,0 +1,217 @@
+"""``--config`` and ``dicomguard config``: what is set, by whom, and whether it makes sense."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from click.core import ParameterSource
+
+from dicomguard import config as configuration
+from dicomguard.config import Config, Setting
+from dicomguard.errors import DicomguardError
+from dicomguard.reports.escape import printable
+from dicomguard.rules import RulePack
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_PATH = "dicomguard.config.path"
+"""Where the context keeps the path of the configuration file."""
+
+_SECTIONS = {"check": ("scan", "check"), "watch": ("scan", "watch")}
+"""The tables of the file that each command takes its settings from."""
+
+
+def config_option(group: _Command) -> _Command:
+    """``--config``: its settings become the defaults of the commands that have them."""
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        callback=_read_config,
+        expose_value=False,
+        is_eager=True,
+        metavar="FILE",
+        help=f"Configuration file; {configuration.DEFAULT_PATH} if there is one.",
+    )(group)
+
+
+def setting_options(section: type[msgspec.Struct], *but: str) -> Callable[[_Command], _Command]:
+    """An option for each setting of a section, except some that the command has otherwise."""
+
+    def decorate(command: _Command) -> _Command:
+        for setting in reversed(configuration.settings(section)):
+            if setting.name not in but:
+                command = _option(setting)(command)
+        return command
+
+    return decorate
+
+
+def reread(context: click.Context) -> dict[str, Any]:
+    """The parameters of a running command with the file read anew; flags hold as they were given.
+
+    Raises:
+        DicomguardError: The file is wrong.
+    """
+    root = context.find_root()
+    root.default_map = _defaults(root, _loaded(root))
+    fresh = context.command.make_context(context.info_name, [], parent=root)
+    given = {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    return fresh.params | given
+
+
+@click.group("config")
+def config_group() -> None:
+    """Show and check the configuration.
+
+    What a flag says goes before the environment (DICOMGUARD_WATCH_SETTLE=2), that before the file,
+    and that before the default.
+    """
+
+
+@config_group.command("show")
+@click.pass_context
+def show_command(context: click.Context) -> None:
+    """Print every setting as TOML, and where it comes from.
+
+    \b
+    Examples
+      dicomguard config show
+      dicomguard --config dicomguard.toml config show
+    """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
+    root = context.find_root()
+    path = root.meta[_PATH]
+    click.echo(f"# {printable(str(path)) if path else 'no configuration file'}")
+    for section, kind in configuration.sections().items():
+        click.echo(f"\n[{section}]")
+        for setting in configuration.settings(kind):
+            value, source = _effective(root, section, setting)
+            click.echo(f"{_toml(setting.name, value):<40}  # {source}")
+
+
+@config_group.command("check")
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@click.pass_context
+def check_command(context: click.Context, file: Path | None) -> None:
+    """Say whether a configuration file is right, and whether its rules compile.
+
+    \b
+    Examples
+      dicomguard config check dicomguard.toml
+    """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
+    path = file or context.find_root().meta[_PATH]
+    if path is None:
+        msg = f"there is no configuration file: name one, or write {configuration.DEFAULT_PATH}"
+        raise DicomguardError(msg)
+    config = configuration.load(path)
+    pack = RulePack([Path(folder) for folder in config.scan.rules], config.scan.engine)
+    click.echo(f"{printable(str(path))} is right; {pack.version}")
+
+
+class _Words(click.ParamType[tuple[str, ...]]):
+    """A command line of one argument, taken apart as a shell would, without running one."""
+
+    name = "command"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if not isinstance(value, str):
+            return tuple(value)
+        try:
+            return tuple(shlex.split(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _option(setting: Setting) -> Callable[[_Command], _Command]:
+    flag = f"--{setting.name.replace('_', '-')}"
+    attributes: dict[str, Any] = {"help": setting.meaning, "default": setting.default}
+    attributes["show_default"] = bool(setting.default)
+    if setting.type is bool:
+        return click.option(f"{flag}/--no-{flag.removeprefix('--')}", **attributes)
+    if setting.choices:
+        attributes["type"] = click.Choice(setting.choices)
+    elif setting.minimum is not None:
+        attributes["type"] = click.FloatRange(min=setting.minimum)
+        attributes["metavar"] = "NUMBER"
+    elif setting.command:
+        attributes["type"] = _Words()
+        attributes["metavar"] = "COMMAND"
+    elif setting.many:
+        attributes |= {"multiple": True, "metavar": "TEXT", "show_default": True}
+    return click.option(flag, **attributes)
+
+
+def _read_config(
+    context: click.Context, _parameter: click.Parameter, value: Path | None
+) -> Path | None:
+    context.meta[_PATH] = configuration.find(value)
+    context.default_map = _defaults(context, _loaded(context))
+    return value
+
+
+def _loaded(root: click.Context) -> Config:
+    path = root.meta[_PATH]
+    return Config() if path is None else configuration.load(path)
+
+
+def _defaults(root: click.Context, config: Config) -> dict[str, dict[str, Any]]:
+    """What the file says, by command and by name of its parameter."""
+    tables = msgspec.to_builtins(config)
+    if not any(tables.values()):
+        return {}
+    defaults = {}
+    for name, sections in _SECTIONS.items():
+        command = _command(root, name)
+        defaults[name] = {
+            _parameter(command, key).name: value
+            for section in sections
+            for key, value in tables.get(section, {}).items()
+        }
+    return defaults
+
+
+def _parameter(command: click.Command, name: str) -> click.Parameter:
+    """The parameter of a command that a setting is for."""
+    flag = f"--{name.replace('_', '-')}"
+    return next(each for each in command.params if flag in each.opts or each.name == name)
+
+
+def _effective(root: click.Context, section: str, setting: Setting) -> tuple[Any, str]:
+    """The value that a command would have, and who says so."""
+    name = "check" if section == "check" else "watch"
+    command = _command(root, name)
+    fresh = command.make_context(name, ["-"] if name == "check" else [], parent=root)
+    parameter = str(_parameter(command, setting.name).name)
+    source = fresh.get_parameter_source(parameter)
+    told = "default"
+    if source is ParameterSource.ENVIRONMENT:
+        told = f"DICOMGUARD_{name}_{parameter}".upper()
+    elif source is ParameterSource.DEFAULT_MAP:
+        told = "file"
+    return fresh.params[parameter], told
+
+
+def _command(root: click.Context, name: str) -> click.Command:
+    assert isinstance(root.command, click.Group)
+    command = root.command.get_command(root, name)
+    assert command is not None
+    return command
+
+
+def _toml(name: str, value: Any) -> str:
+    if value is None:
+        return f"# {name} is not set"
+    if isinstance(value, tuple):
+        value = [str(each) for each in value]
+    return f"{name} = {json.dumps(value)}"

@@ -1,0 +1,76 @@
+"""Wrappings: ways of writing bytes so that nobody sees what they are, and how each is undone.
+
+Each wrapping is one small class; the tables below say how it is looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from dicomguard.payloads.wrappings import ciphers, compression, encodings
+from dicomguard.payloads.wrappings.ciphers import ADD, XOR, Keyed
+from dicomguard.payloads.wrappings.wrapping import (
+    Allowance,
+    MagicWrapping,
+    SoughtWrapping,
+    Unwrapped,
+    Wrapping,
+)
+
+__all__ = [
+    "ADD",
+    "BY_MAGIC",
+    "BY_PLAINTEXT",
+    "BY_SEARCH",
+    "BY_VALUE",
+    "XOR",
+    "Allowance",
+    "Keyed",
+    "MagicWrapping",
+    "SoughtWrapping",
+    "Unwrapped",
+    "Wrapping",
+]
+
+BY_MAGIC: Mapping[str, MagicWrapping] = MappingProxyType(
+    {
+        "bzip2": compression.BZIP2,
+        "gzip": compression.Gzip(),
+        "lzma": compression.LZMA,
+        "tar": compression.TarMember(),
+        "xz": compression.XZ,
+        "zip": compression.ZipMember(),
+        "zstd": compression.ZSTD,
+    }
+)
+"""Wrappings that mark themselves, by the name of the YARA rule that looks for them in all bytes."""
+
+BY_PLAINTEXT: Mapping[str, MagicWrapping] = MappingProxyType(
+    {
+        "reversed": ciphers.Reversed(),
+        "swapped_16": ciphers.Swapped(2),
+        "swapped_32": ciphers.Swapped(4),
+        **{f"rotated_{bits}": each for bits, each in enumerate(ciphers.ROTATED, 1)},
+    }
+)
+"""Wrappings in which known plaintext has one form, by the name of the YARA rule that looks for it
+in values and unexplained bytes, pixels left out."""
+
+BY_SEARCH: tuple[SoughtWrapping, ...] = (
+    compression.Zlib(),
+    encodings.Base64(),
+    encodings.Numbers(),
+    encodings.BASE85,
+    encodings.ASCII85,
+    encodings.Uuencode(),
+    encodings.Utf16(),
+)
+"""Wrappings that are looked for in values and unexplained bytes, pixels left out."""
+
+BY_VALUE: tuple[Wrapping, ...] = (
+    compression.WholeValue(),
+    encodings.Widened(),
+    ciphers.HiddenText(),
+)
+"""Wrappings that are tried on a value as a whole."""

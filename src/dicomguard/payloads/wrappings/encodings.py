@@ -1,0 +1,298 @@
+"""Bytes written as text: base64 and its kin, lists of numbers, uuencode, UTF-16."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterator
+
+from dicomguard.payloads.payload import Data
+from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, Allowance, Unwrapped
+
+_WINDOW = 1 << 24
+"""Bytes searched at once; a run across two windows is found in both."""
+
+_UPPER = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LOWER = _UPPER.lower()
+_DIGITS = b"0123456789"
+_HEX = _DIGITS + b"abcdefABCDEF"
+_BREAKS = b"\r\n\t\\"
+"""What may stand between the lines of a text, or the values of one element."""
+_PRINTABLE = bytes(range(0x20, 0x7F)) + b"\t\n\r"
+
+
+class Runs:
+    """Searches for runs of certain characters.
+
+    Translating the data and searching for one long needle costs a tenth of a regular expression.
+    """
+
+    def __init__(self, characters: bytes, minimum: int) -> None:
+        self._table = bytes(1 if byte in characters else 0 for byte in range(256))
+        self._needle = b"\1" * minimum
+
+    def __call__(self, values: Data) -> Iterator[int]:
+        """Where each run begins."""
+        for base in range(0, len(values), _WINDOW):
+            marked = values[base : base + _WINDOW].translate(self._table)
+            found = marked.find(self._needle)
+            while found >= 0:
+                yield base + found
+                end = marked.find(b"\0", found + len(self._needle))
+                found = marked.find(self._needle, end) if end >= 0 else -1
+
+
+def _run(characters: bytes, minimum: int) -> re.Pattern[bytes]:
+    """A run, and those that only white space parts from it: the lines of an indented text.
+
+    The last line may be shorter.
+    """
+    one = rb"[%b]{%d,}+" % (re.escape(characters), minimum)
+    last = rb"[%b]++" % re.escape(characters)
+    gap = rb"[ \t\r\n]{1,64}+"
+    return re.compile(rb"%b(?:%b%b)*+(?:%b%b)?+" % (one, gap, one, gap, last))
+
+
+_BASE64_MINIMUM = 48
+_BASE64_CHARACTERS = _UPPER + _LOWER + _DIGITS + b"+/-_" + _BREAKS
+_ENCODED_MIN = 64
+"""Fewer characters than this, line breaks aside, are not decoded."""
+
+
+class Base64:
+    """Base64 (RFC 4648 sections 4 and 5) or base32 (section 6), also broken into lines or values.
+
+    Characters of something else may stand before the first of base64: all four ways of taking it
+    are tried.
+    """
+
+    is_text = True
+    search = Runs(_BASE64_CHARACTERS, _BASE64_MINIMUM)
+    _RUN = _run(_BASE64_CHARACTERS, _BASE64_MINIMUM)
+    _STANDARD = bytes.maketrans(b"-_", b"+/")
+    _BASE32 = _UPPER + b"234567"
+
+    def unwrap(
+        self, data: Data, hit: int, _low: int, high: int, _allowance: Allowance
+    ) -> Iterator[Unwrapped]:
+        """Decode the run that begins at ``hit``."""
+        run = self._RUN.match(data, hit, high)
+        if run is None:
+            return
+        text = run[0].translate(self._STANDARD, _BREAKS + b" ")
+        upper = text.upper()
+        if len(text) < _ENCODED_MIN or upper == text.lower():
+            return
+        # Binary data never becomes base64 of one case: numbers, hashes and names do.
+        if text not in (upper, text.lower()):
+            for skipped in range(4):
+                rest = text[skipped:]
+                whole = rest[: len(rest) - (len(rest) % 4 == 1)]
+                content = binascii.a2b_base64(whole + b"=" * (-len(whole) % 4))
+                yield Unwrapped(hit, run.end(), content, "base64")
+        elif not upper.translate(None, self._BASE32):
+            yield Unwrapped(hit, run.end(), base64.b32decode(_padded_base32(upper)), "base32")
+
+
+def _padded_base32(text: bytes) -> bytes:
+    """Cut to a length that an encoder makes, and padded to a multiple of eight."""
+    left_over = len(text) % 8
+    usable = {1: 0, 3: 2, 6: 5}.get(left_over, left_over)
+    text = text[: len(text) - left_over + usable]
+    return text + b"=" * (-len(text) % 8)
+
+
+_LIST_CHARACTERS = _HEX + b"xX ,;:-%{}()[]" + _BREAKS
+
+
+class Numbers:
+    r"""Bytes as numbers in text.
+
+    Hexadecimal ones as ``4D5A``, ``4D 5A``, ``0x4D, 0x5A``, ``\x4D\x5A`` or ``%4D%5A``, decimal
+    ones as ``77, 90`` or as the values of one element.
+    """
+
+    is_text = True
+    search = Runs(_LIST_CHARACTERS, _ENCODED_MIN)
+    _RUN = _run(_LIST_CHARACTERS, _ENCODED_MIN)
+    _PREFIXES = re.compile(rb"0[xX]|\\x|%")
+    _SEPARATE = bytes(byte if byte in _HEX + b"xX" else 0x20 for byte in range(256))
+    _NUMBERS = 32
+    _VARIETY = 9
+    """The smallest program has more different bytes than most lists of numbers, and its text more
+    different characters than lists of one number or two.
+    """
+
+    def unwrap(
+        self, data: Data, hit: int, _low: int, high: int, _allowance: Allowance
+    ) -> Iterator[Unwrapped]:
+        """Decode the run that begins at ``hit``; three digits at most may be either."""
+        run = self._RUN.match(data, hit, high)
+        if run is None:
+            return
+        if len(set(run[0])) < self._VARIETY:
+            return
+        tokens = self._PREFIXES.sub(b" ", run[0]).translate(self._SEPARATE).split()
+        for content, name in (
+            (self._hexadecimal(tokens), "hex"),
+            (self._decimal(tokens), "decimal"),
+        ):
+            if len(set(content)) >= self._VARIETY:
+                yield Unwrapped(hit, run.end(), content, name)
+
+    def _hexadecimal(self, tokens: list[bytes]) -> bytes:
+        """Of those tokens that are whole bytes; what is not (a count, a name) is left out."""
+        digits = b"".join(token for token in tokens if len(token) % 2 == 0)
+        if len(digits) < _ENCODED_MIN or digits.translate(None, _HEX):
+            return b""
+        return bytes.fromhex(digits.decode("ascii"))
+
+    def _decimal(self, tokens: list[bytes]) -> bytes:
+        if len(tokens) < self._NUMBERS or max(map(len, tokens)) > 3:
+            return b""
+        if not b"".join(tokens).isdigit():
+            return b""
+        numbers = [int(token) for token in tokens]
+        return bytes(numbers) if max(numbers) < 256 else b""
+
+
+class Base85:
+    """Base85 as RFC 1924 and Git write it, or Ascii85 as Adobe does.
+
+    Args:
+        name: Of the form.
+        alphabet: Its characters.
+        decode: Decodes whole groups of five.
+        marks: How many different characters beyond those of base64 such a text has; others have
+            so many seldom.
+    """
+
+    is_text = True
+    _FRAME = b"<~"
+    _MINIMUM = 64
+    _GROUPS = 5 << 18
+
+    def __init__(
+        self, name: str, alphabet: bytes, decode: Callable[[bytes], bytes], *, marks: int
+    ) -> None:
+        self._name = name
+        self._marks = marks
+        self._decode = decode
+        self._run = re.compile(
+            rb"[%b]{%d,}+(?:[\r\n]{1,2}[%b]++)*+"
+            % (re.escape(alphabet), self._MINIMUM, re.escape(alphabet))
+        )
+        self.search = Runs(alphabet, self._MINIMUM)
+
+    def unwrap(
+        self, data: Data, hit: int, _low: int, high: int, allowance: Allowance
+    ) -> Iterator[Unwrapped]:
+        """Decode the run that begins at ``hit``."""
+        run = self._run.match(data, hit, high)
+        if run is None:
+            return
+        text = run[0].translate(None, b"\r\n").removeprefix(self._FRAME)
+        if len(set(text.translate(None, _BASE64_CHARACTERS + b"="))) < self._marks:
+            return
+        pieces = []
+        for at in range(0, len(text), self._GROUPS):
+            try:
+                pieces.append(self._decode(text[at : at + self._GROUPS]))
+            except ValueError:  # a group beyond 32 bits
+                break
+            if allowance.is_spent:
+                break
+        content = b"".join(pieces)
+        if len(content) >= MIN_CONTENT:
+            yield Unwrapped(hit, run.end(), content, self._name)
+
+
+BASE85 = Base85(
+    "base85",
+    _UPPER + _LOWER + _DIGITS + b"!#$%&()*+-;<=>?@^_`{|}~",
+    base64.b85decode,
+    marks=6,
+)
+ASCII85 = Base85("ascii85", bytes(range(0x21, 0x76)) + b"z", base64.a85decode, marks=9)
+
+
+class Uuencode:
+    """The format of uuencode(1): a line ``begin 644 name``, then lines of up to 45 bytes."""
+
+    is_text = True
+    _HEADER = re.compile(rb"begin [0-7]{3,4} [^\r\n]{1,255}\r?\n")
+    _LINE = re.compile(rb"([ -`]{2,86})\r?\n?")
+
+    def search(self, values: Data) -> Iterator[int]:
+        """Wherever the word is with which a header begins."""
+        found = values.find(b"begin ")
+        while found >= 0:
+            yield found
+            found = values.find(b"begin ", found + 1)
+
+    def unwrap(
+        self, data: Data, hit: int, _low: int, high: int, _allowance: Allowance
+    ) -> Iterator[Unwrapped]:
+        """Decode the lines behind the header at ``hit``."""
+        line = self._HEADER.match(data, hit, min(hit + 300, high))
+        if line is None:
+            return
+        pieces, end = [], line.end()
+        while (line := self._LINE.match(data, end, min(end + 90, high))) is not None:
+            try:
+                pieces.append(binascii.a2b_uu(line[1]))
+            except binascii.Error:
+                break
+            end = line.end()
+        content = b"".join(pieces)
+        if len(content) >= MIN_CONTENT:
+            yield Unwrapped(hit, end, content, "uuencode")
+
+
+class Utf16:
+    """Text in UTF-16, of characters that ASCII has too: every second byte is zero."""
+
+    is_text = True
+    _MINIMUM = 24
+    _CHARACTERS = Runs(_PRINTABLE, _MINIMUM)
+    _RUN = re.compile(rb"(?:[\t\n\r\x20-\x7e]\0){23,}+[\t\n\r\x20-\x7e]")
+
+    def search(self, values: Data) -> Iterator[int]:
+        """Where characters stand at every second byte and zeros between them."""
+        for base in range(0, len(values), _WINDOW):
+            window = values[base : base + _WINDOW]
+            for phase in (0, 1):
+                zeros = window[phase + 1 :: 2]
+                for hit in self._CHARACTERS(window[phase::2]):
+                    if not any(zeros[hit : hit + self._MINIMUM - 1]):
+                        yield base + phase + 2 * hit
+
+    def unwrap(
+        self, data: Data, hit: int, _low: int, high: int, _allowance: Allowance
+    ) -> Iterator[Unwrapped]:
+        """Narrow the text that begins at ``hit``; in either byte order the zeros are in between."""
+        run = self._RUN.match(data, hit, high)
+        if run is not None:
+            yield Unwrapped(hit, run.end(), run[0][::2], "UTF-16")
+
+
+class Widened:
+    """A value of 16-bit numbers that are all bytes: binary data as characters of UTF-16."""
+
+    _PROBE = 64
+    _MINIMUM = 128
+
+    def unwrap(
+        self, data: Data, _hit: int, low: int, high: int, allowance: Allowance
+    ) -> Iterator[Unwrapped]:
+        """Narrow the value, of either byte order."""
+        high = min(high, low + 2 * allowance.room)
+        probe = data[low : min(low + self._PROBE, high)]
+        if high - low < self._MINIMUM:
+            return
+        for zeros, content in ((1, 0), (0, 1)):
+            if any(probe[zeros::2]) or not any(probe[content::2]):
+                continue
+            if not data[low + zeros : high : 2].strip(b"\0"):
+                yield Unwrapped(low, high, data[low + content : high : 2], "UTF-16")

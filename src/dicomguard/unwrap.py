@@ -1,0 +1,243 @@
+"""What is wrapped in a source: found, undone within the budgets, and made a source of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from functools import lru_cache
+from itertools import chain
+from typing import NamedTuple
+
+from dicomguard.dicom.budgets import Budgets
+from dicomguard.dicom.layout import Data, Layout
+from dicomguard.dicom.source import Origin, Source
+from dicomguard.engine import CompiledRules, Match, compile_rules
+from dicomguard.gather import Gathered, Where
+from dicomguard.model import Category, Confidence, Finding, FindingKind, Region, Severity
+from dicomguard.payloads.wrappings import (
+    ADD,
+    BY_MAGIC,
+    BY_PLAINTEXT,
+    BY_SEARCH,
+    BY_VALUE,
+    XOR,
+    Allowance,
+    Keyed,
+    Unwrapped,
+)
+
+ENCIPHERED = FindingKind(
+    id="EMB-ENC-XOR",
+    title="Windows executable under a simple cipher",
+    category=Category.MALWARE,
+    severity=Severity.HIGH,
+    confidence=Confidence.STRONG,
+    why="Only someone who hides a program from scanners enciphers it like this. Isolate the file"
+    " and look for what deciphers it.",
+    reference="Microsoft PE Format",
+    attack="T1027.013",
+)
+"""For a program that shows through a cipher, where the deciphered bytes hold no sound one."""
+
+KINDS = (ENCIPHERED,)
+"""Every finding that is declared here."""
+
+_ALWAYS_GRANTED = 32 << 20
+_GRANTED_PER_BYTE = 32
+_SMALLEST_VALUE = 32
+_TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r"
+_SMALLEST_PROGRAM = 64
+_START = 5
+"""Bytes that may precede what begins a value: a length, one byte of UTF-16."""
+_SECONDS_PER_SEARCH = 60
+_WINDOW = 1 << 26
+"""Bytes that are looked through for known plaintext at once."""
+
+
+class Piece(NamedTuple):
+    """Something that was wrapped.
+
+    Attributes:
+        wrapped: How it was wrapped, and where in the source that it came from.
+        source: What it is: a source of its own.
+    """
+
+    wrapped: Unwrapped
+    source: Source
+
+
+def allowance_for(size: int, budgets: Budgets) -> Allowance:
+    """What unwrapping may cost for a file of ``size`` bytes.
+
+    A small file is granted less than the whole budget: only a bomb needs it.
+    """
+    granted = max(_ALWAYS_GRANTED, _GRANTED_PER_BYTE * size)
+    return Allowance(
+        room=min(budgets.unwrapped_bytes, granted),
+        payloads=budgets.unwrapped_payloads,
+        deadline=time.monotonic() + budgets.unwrap_seconds,
+    )
+
+
+def pieces(
+    gathered: Gathered,
+    triggers: Sequence[Match],
+    allowance: Allowance,
+    *,
+    engine: str,
+    budgets: Budgets,
+) -> Iterator[Piece]:
+    """Unwrap everything that is wrapped in a source, one level deep.
+
+    Args:
+        gathered: The source.
+        triggers: Matches of the rules by which `BY_MAGIC` is looked for.
+        allowance: What may still be spent for the file; used up on the way.
+        engine: The YARA engine.
+        budgets: The deepest nesting; what is wrapped deeper still goes into the limits.
+    """
+    source = gathered.source
+    marked = chain(_by_trigger(source, triggers, allowance), _by_search(gathered, allowance))
+    if len(source.chain) == budgets.unwrap_depth:
+        if next(marked, None) is not None:
+            allowance.limits.append(f"wrapped more than {budgets.unwrap_depth} times over")
+        return
+    recognised: set[int] = set()
+    for wrapped in chain(marked, _by_key(gathered, engine, allowance)):
+        recognised.add(wrapped.start)
+        yield _piece(source, wrapped, allowance)
+    for wrapped in _by_value(gathered, recognised, allowance):
+        yield _piece(source, wrapped, allowance)
+
+
+def _piece(source: Source, wrapped: Unwrapped, allowance: Allowance) -> Piece:
+    allowance.take(wrapped.content)
+    origin = Origin(
+        place=source.origin.place if source.origin else source.place(wrapped.start, wrapped.end),
+        chain=(*source.chain, wrapped.name),
+    )
+    layout = Layout(size=len(wrapped.content))
+    layout.cut(0, Region.GAP, None, is_value=True)
+    return Piece(
+        wrapped, Source(data=wrapped.content, layout=layout, file=source.file, origin=origin)
+    )
+
+
+def explained(finding: Finding, wrapped: Unwrapped, inner: Sequence[Finding]) -> bool:
+    """Whether a finding of the outer source says of a run what was found in it says better."""
+    place = finding.place
+    start = place.offset if place.inner_offset is None else place.inner_offset
+    if not wrapped.start <= start < wrapped.end:
+        return False
+    ids = {each.kind.id for each in inner}
+    return finding.kind.id in ids or (bool(ids) and finding.kind.id.startswith("EMB-ENC-"))
+
+
+# ---------------------------------------------------------------------- where to look
+
+
+_MARKED = {**BY_MAGIC, **BY_PLAINTEXT}
+
+
+def _by_trigger(
+    source: Source, triggers: Sequence[Match], allowance: Allowance
+) -> Iterator[Unwrapped]:
+    stored_until = 0  # what is in a stored member is found there
+    done: dict[str, int] = {}  # where what was deciphered ends, by cipher
+    for trigger in triggers:
+        name, hit = trigger.rule.name, trigger.offset
+        if hit < stored_until or hit < done.get(name, 0):
+            continue
+        if allowance.is_spent:
+            return
+        span = source.layout.span_at(hit)
+        for wrapped in _MARKED[name].unwrap(source.data, hit, span.start, span.end, allowance):
+            yield wrapped
+            if wrapped.is_verbatim:
+                stored_until = wrapped.end
+            elif name in BY_PLAINTEXT:
+                done[name] = wrapped.end
+
+
+def _by_search(gathered: Gathered, allowance: Allowance) -> Iterator[Unwrapped]:
+    source, buffer = gathered.source, gathered[Where.NONPIXEL]
+    for wrapping in BY_SEARCH:
+        done = 0
+        for hit in wrapping.search(buffer.data):
+            origin = buffer.origin(hit, 1)
+            if origin is None or origin < done:
+                continue
+            if allowance.is_spent:
+                return
+            span = source.layout.span_at(origin)
+            for wrapped in wrapping.unwrap(source.data, origin, span.start, span.end, allowance):
+                yield wrapped
+                if wrapping.is_text:
+                    done = wrapped.end
+
+
+def _by_key(gathered: Gathered, engine: str, allowance: Allowance) -> Iterator[Unwrapped]:
+    source = gathered.source
+    if len(source.data) < _SMALLEST_PROGRAM:
+        return
+    for keyed, where in ((XOR, Where.FILE), (ADD, Where.NONPIXEL)):
+        buffer = gathered[where]
+        done: dict[str, int] = {}
+        for match in _needles_in(keyed, buffer.data, engine, allowance):
+            if allowance.is_spent:
+                return
+            hit = buffer.origin(match.offset, 1)
+            if hit is None:
+                continue
+            span = source.layout.span_at(hit)
+            needle = int(match.rule.name.removeprefix(_NEEDLE))
+            for wrapped in keyed.unwrap(
+                source.data, hit, span.start, span.end, allowance, needle=needle
+            ):
+                if hit >= done.get(wrapped.name, 0):
+                    done[wrapped.name] = wrapped.end
+                    yield wrapped
+
+
+def _needles_in(keyed: Keyed, data: Data, engine: str, allowance: Allowance) -> Iterator[Match]:
+    """Where the data have the differences of known plaintext; large data in windows."""
+    for start in range(0, len(data), _WINDOW):
+        sample = keyed.sample(data, start, start + _WINDOW + keyed.LONGEST)
+        result = _needles(keyed, engine).scan(sample, _SECONDS_PER_SEARCH)
+        allowance.limits += result.limits
+        for match in result.matches:
+            yield match._replace(offset=start + keyed.STRIDE * match.offset)
+
+
+def _by_value(
+    gathered: Gathered, recognised: AbstractSet[int], allowance: Allowance
+) -> Iterator[Unwrapped]:
+    """Guesses, for values at whose start nothing was recognised."""
+    source = gathered.source
+    inflated = source.layout.inflated
+    for span in gathered[Where.NONPIXEL].spans:
+        head = source.data[span.start : min(span.start + _SMALLEST_VALUE, span.end)]
+        if len(head) < _SMALLEST_VALUE or not head.translate(None, _TEXT):
+            continue
+        if inflated is not None and span.start == inflated.offset:
+            continue  # the deflated data set, which is a source of its own
+        if not recognised.isdisjoint(range(span.start, span.start + _START)):
+            continue
+        for wrapping in BY_VALUE:
+            if allowance.is_spent:
+                return
+            yield from wrapping.unwrap(source.data, span.start, span.start, span.end, allowance)
+
+
+_NEEDLE = "needle_"
+
+
+@lru_cache(maxsize=4)
+def _needles(keyed: Keyed, engine: str) -> CompiledRules:
+    """The needles of a cipher, a rule each."""
+    rules = "\n".join(
+        f"rule {_NEEDLE}{number} {{ strings: $a = {{ {needle.hex(' ')} }} condition: $a }}"
+        for number, needle in enumerate(keyed.needles)
+    )
+    return compile_rules(engine, {"ciphers": rules})

@@ -1,0 +1,151 @@
+"""The workers with the rules they have, proven to work before they are relied on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import tempfile
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from pathlib import Path
+from typing import Self
+
+from dicomguard.config import ScanConfig
+from dicomguard.errors import DicomguardError
+from dicomguard.model import Report, Verdict
+from dicomguard.rules import RulePack
+from dicomguard.scan import ScanSettings
+from dicomguard.workers import ScanPool
+
+_SELF_TEST_SECONDS = 60
+
+_COPIES = "rules-"
+"""How the names of the folders with copies of rules begin."""
+
+_EICAR = (b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$", b"EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*")
+"""The harmless file by which anti-malware is tested, in pieces lest this one be taken for it."""
+
+
+class Scanner:
+    """Worker processes with one set of rules.
+
+    The rules are compiled in a process of their own, so that this one stays small, and the workers
+    get a copy of the user's rule folders: what is edited there comes into force as a whole, or not
+    at all, and a worker that is replaced has the rules of the others.
+
+    Args:
+        config: How to scan.
+        state: Folder for the copy of the rules.
+
+    Raises:
+        DicomguardError: A rule does not compile, or the self-test fails.
+    """
+
+    def __init__(self, config: ScanConfig, state: Path) -> None:
+        self.config = config
+        self.generation = 0
+        """How often the workers were replaced."""
+        self.workers = config.workers or min(8, os.cpu_count() or 1)
+        folders = tuple(Path(folder) for folder in config.rules)
+        self.rules_version = _version(folders, config.engine)
+        self._copies = Path(tempfile.mkdtemp(prefix=_COPIES, dir=state))
+        self._settings = ScanSettings(
+            rule_folders=_copied(folders, self._copies), engine=config.engine, strict=config.strict
+        )
+        self._pool = ScanPool(self._settings, self.workers)
+        try:
+            self._test(self._copies / "self-test")
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stops the workers; what they have not finished gets no report."""
+        self._pool.__exit__()
+        shutil.rmtree(self._copies, ignore_errors=True)
+
+    def submit(self, path: str) -> Future[Report]:
+        """Scans a file; the future raises `PoolBrokenError` where there are no workers any more."""
+        return self._pool.submit(path)
+
+    def renew(self) -> None:
+        """Replaces workers that do not answer; what they have in hand gets no report."""
+        self.generation += 1
+        old, self._pool = self._pool, ScanPool(self._settings, self.workers)
+        # To stop what hangs can take a while.
+        closer = ThreadPoolExecutor(1)
+        closer.submit(old.__exit__)
+        closer.shutdown(wait=False)
+
+    def _test(self, path: Path) -> None:
+        """Has a worker find the EICAR test file in a private element."""
+        path.write_bytes(_test_file())
+        try:
+            report = self.submit(os.fspath(path)).result(_SELF_TEST_SECONDS)
+        except FutureTimeoutError as error:
+            raise DicomguardError("the self-test failed: the workers do not answer") from error
+        finally:
+            path.unlink()
+        found = {finding.kind.id for finding in report.findings}
+        if report.verdict is not Verdict.MALICIOUS or "EMB-EICAR" not in found:
+            reason = "; ".join(report.unexamined) or f"the verdict was {report.verdict}"
+            raise DicomguardError(
+                f"the self-test failed: the EICAR test file was not recognised ({reason}); "
+                "nothing is watched by rules that do not fire"
+            )
+
+
+def remove_old_copies(state: Path) -> None:
+    """Removes copies of rules that a daemon left which was killed; none may be running."""
+    for path in state.glob(f"{_COPIES}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _version(folders: tuple[Path, ...], engine: str | None) -> str:
+    """The version of the rules, compiled in a process that ends and takes its memory along.
+
+    Raises:
+        DicomguardError: A rule does not compile.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([ScanPool.__module__])
+    with ProcessPoolExecutor(1, mp_context=context) as executor:
+        return executor.submit(_compiled_version, folders, engine).result()
+
+
+def _compiled_version(folders: tuple[Path, ...], engine: str | None) -> str:
+    return RulePack(folders, engine).version
+
+
+def _copied(folders: tuple[Path, ...], target: Path) -> tuple[Path, ...]:
+    """Copies of the rule files of each folder."""
+    copies = []
+    for number, folder in enumerate(folders):
+        copies.append(target / str(number))
+        for path in folder.rglob("*"):
+            if path.suffix in (".yar", ".yara") and path.is_file():
+                copy = copies[-1] / path.relative_to(folder)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+    return tuple(copies)
+
+
+def _element(group: int, element: int, vr: bytes, value: bytes) -> bytes:
+    """An element in Explicit VR Little Endian with a 32-bit length (PS3.5 section 7.1.2)."""
+    tag = group.to_bytes(2, "little") + element.to_bytes(2, "little")
+    return tag + vr + b"\0\0" + len(value).to_bytes(4, "little") + value
+
+
+def _test_file() -> bytes:
+    """A DICOM file with the EICAR test file in a private element."""
+    preamble = bytes(128) + b"DICM"
+    meta = b"\2\0\x10\0UI\x14\0" + b"1.2.840.10008.1.2.1\0"  # Transfer Syntax UID
+    creator = b"\x09\0\x10\0LO\x0a\0" + b"DICOMGUARD"
+    return preamble + meta + creator + _element(0x0009, 0x1010, b"OB", b"".join(_EICAR))

@@ -1,0 +1,1 @@
+"""Fault injection: the daemon and whoever kills it."""
