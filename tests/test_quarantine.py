@@ -24,6 +24,7 @@ from dicomguard.quarantine import (
     VaultWriter,
     export,
     objects,
+    purge,
     restore,
 )
 from dicomguard.quarantine.record import MOST_FINDINGS
@@ -505,6 +506,61 @@ def test_restoring_where_no_file_is_without_a_name(ingest, vault_path, without_u
     assert target.read_bytes() == CONTENT
 
 
+def meddling_encode(monkeypatch, meddle):
+    """Lets something happen when an object has been encoded."""
+    real = objects.encode
+
+    def encode(source, target):
+        sha256 = real(source, target)
+        meddle(target)
+        return sha256
+
+    monkeypatch.setattr(objects, "encode", encode)
+
+
+def test_a_file_changed_while_it_is_copied_is_left_alone(ingest, vault_path, monkeypatch):
+    """Nobody knows its hash, and whoever changed it has put the time back."""
+    bad = put(ingest / "bad")
+    before = bad.stat()
+
+    def meddle(_target):
+        put(bad, CONTENT[::-1])
+        os.utime(bad, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    meddling_encode(monkeypatch, meddle)
+    with writer(vault_path) as vault, pytest.raises(ChangedError):
+        store(vault, bad, sha256=None)
+    assert bad.read_bytes() == CONTENT[::-1]
+    assert contents_of(vault_path) == ([], [])
+
+
+def test_what_does_not_read_back_as_written_is_not_relied_on(ingest, vault_path, monkeypatch):
+    bad = put(ingest / "bad")
+    meddling_encode(monkeypatch, lambda target: target.write(b"what the disk made of it"))
+    with writer(vault_path) as vault, pytest.raises(OSError, match="does not read back"):
+        store(vault, bad)
+    assert bad.read_bytes() == CONTENT
+    assert contents_of(vault_path) == ([], [])
+    assert leftovers(vault_path) == []
+
+
+def test_an_object_that_is_purged_when_equal_content_is_just_being_stored(ingest, vault_path):
+    with writer(vault_path) as vault:
+        first = store(vault, put(ingest / "first"))
+        prepare = vault._prepare
+
+        def slow(*arguments):
+            record = prepare(*arguments)
+            with Vault(str(vault_path)) as other:
+                assert list(purge(other, [first], "a test")) == [first]
+            assert contents_of(vault_path) == ([], [])
+            return record
+
+        vault._prepare = slow
+        vault.verify(store(vault, put(ingest / "second")))
+    assert problems_of(vault_path) == []
+
+
 # Exporting
 
 
@@ -624,9 +680,8 @@ def test_verify_of_what_is_no_vault(tmp_path):
     assert "cannot be opened" in run(tmp_path / "missing", "verify", code=2)
 
 
-def test_restore_wants_a_reason_and_allows_for_a_week(vault_path, records, ingest):
+def test_restore_keeps_the_reason_and_allows_for_a_week(vault_path, records, ingest):
     first = records[0].id
-    assert "--reason" in run(vault_path, "restore", first, code=2)
     assert "say why" in run(vault_path, "restore", first, "--reason", " ", code=2)
     assert "say why" in run(vault_path, "restore", first, "--reason", "x" * 1001, code=2)
     assert not (ingest / "a").exists()

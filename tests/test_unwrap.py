@@ -376,6 +376,13 @@ def test_a_cipher_is_seen_at_any_alignment(name: str, alignment: int) -> None:
         assert [each[0].split(" ")[0] for each in hits] == [chain.split(" ")[0]], said(report)
 
 
+def test_two_wrapped_side_by_side_are_two() -> None:
+    value = base64.b64encode(GZIPPED + gzip.compress(tiny_pe() + b"\0"))
+    report = scan_bytes(carrier().with_(*private(value)).data)
+    hits = [each.place.chain for each in threats(report) if each.kind.id == "EMB-PE"]
+    assert hits == [("base64", "gzip")] * 2
+
+
 def test_what_a_stored_member_holds_is_said_once() -> None:
     data = carrier().with_(*private(zip_archive({"a.exe": tiny_pe()}))).data
     assert {(each.kind.id, each.place.chain) for each in threats(scan_bytes(data))} == {
@@ -578,4 +585,5 @@ def test_a_report_shows_the_chain(capsys: pytest.CaptureFixture[str]) -> None:
     assert finding_to_json(finding)["chain"] == ["base64", "gzip"]
     TextReport(show_values=False).file(report, named=True)
     shown = "".join(capsys.readouterr().out.split())
-    assert f"private(0009,1001)›base64›gzip,offset{finding.place.offset}" in shown
+    path = "private(0009,1001)\u203abase64\u203agzip"
+    assert f"{path},offset{finding.place.offset}" in shown

@@ -138,7 +138,7 @@ def test_everything_at_once(tmp_path, ingest, vault_path):
     assert len(purged) > FILES // 20
 
 
-def test_a_daemon_sees_at_once_what_an_operator_allows(tmp_path, ingest, vault_path):
+def test_a_daemon_sees_at_once_what_an_operator_allows(ingest, vault_path):
     with writer(vault_path) as daemon:
         record = store(daemon, put(ingest / "bad", content_of(1)), content_of(1))
 

@@ -337,6 +337,17 @@ def test_the_original_stays_if_its_object_is_damaged(bad, vault_path):
     assert contents_of(vault_path) == ([], [])
 
 
+def test_the_original_comes_back_if_its_object_is_damaged(tmp_path, vault_path):
+    bad = put(tmp_path / "bad")
+    dies_at("_let_go", vault_path, bad)
+    assert not bad.exists()
+    (packed,) = (vault_path / "objects").iterdir()
+    os.truncate(packed, packed.stat().st_size - 40)
+    assert_sound(vault_path)
+    assert bad.read_bytes() == CONTENT
+    assert contents_of(vault_path) == ([], [])
+
+
 def test_a_record_stays_though_its_object_is_damaged_if_the_original_is_gone(bad, vault_path):
     bad.unlink()
     (packed,) = (vault_path / "objects").iterdir()

@@ -152,11 +152,14 @@ def test_a_fault_while_releasing(ingest, vault_path, kind, act):
     def attempt(number, fault):
         target = ingest / number
         with Vault(str(vault_path)) as vault:
+            before = len(actions_of(vault_path))
             with fault.injected(), contextlib.suppress(VaultError):
                 act(vault, record, str(target), reason="a test")
-            told = [action for action in actions_of(vault_path) if action != "store"]
+            told = actions_of(vault_path)[before:]
             if target.exists():
-                assert told[-1] == act.__name__, "nothing is released without a line"
+                assert told == [act.__name__], "nothing is released without a line"
+            elif kind == "one I/O error":
+                assert told in ([], [act.__name__, f"{act.__name__}-undone"])
             vault.verify(record)
         assert {path.name for path in ingest.iterdir()} <= {number}
         target.unlink(missing_ok=True)

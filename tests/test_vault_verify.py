@@ -251,6 +251,7 @@ TRAIL_TAMPERINGS = {
         lambda lines: [lines[0].replace(b'"record_sha256": "', b'"record_sha256": "0'), *lines[1:]],
         1,
     ),
+    "a line of no end": (lambda lines: [*lines, b"x" * (70 << 10), b"\n", lines[0]], 1),
     "all removed": (lambda _: [], 3),
 }
 

@@ -29,7 +29,7 @@ from dicomguard.unwrap import ENCIPHERED, allowance_for, explained, pieces
 _MAPPED_FROM = 64 << 20
 """Files of this size are mapped instead of read."""
 _FINDINGS_LISTED = 1_000
-"""With more findings than these nothing more is unwrapped."""
+"""With more findings in unwrapped data than these nothing more is unwrapped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +157,7 @@ def _examine(
     """
     gathered = Gathered(source)
     findings, limits, triggers = settings.pack.find(gathered)
+    unwrapped: list[Finding] = []
     for wrapped, content in pieces(
         gathered, triggers, allowance, engine=settings.pack.engine, budgets=settings.budgets
     ):
@@ -165,11 +166,12 @@ def _examine(
         if wrapped.known and not any(_is_confirmed(each) for each in inner):
             detail = f"its DOS stub shows under {wrapped.name}"
             inner = [source.finding(ENCIPHERED, *wrapped.known, detail=detail)]
-        findings = [each for each in findings if not explained(each, wrapped, inner)] + inner
-        if len(findings) > _FINDINGS_LISTED:
+        findings = [each for each in findings if not explained(each, wrapped, inner)]
+        unwrapped += inner
+        if len(unwrapped) > _FINDINGS_LISTED:
             limits.append(f"more than {_FINDINGS_LISTED} findings, the rest was not unwrapped")
             break
-    return findings, limits
+    return findings + unwrapped, limits
 
 
 def _is_confirmed(finding: Finding) -> bool:

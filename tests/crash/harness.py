@@ -76,7 +76,7 @@ class Stream:
         number = 0
         while not self.stopped.wait(1 / self.rate):
             if self.waiting < self.most:
-                self._make(number)
+                self.make(number)
                 self.waiting += 1
                 number += 1
 
@@ -84,7 +84,8 @@ class Stream:
         """Whether a file must not be delivered."""
         return self.contents[path].startswith(BAD[:132]) and self.contents[path][:2] == BAD[:2]
 
-    def _make(self, number: int) -> None:
+    def make(self, number: int) -> None:
+        """Makes one file; the number says which, where and how."""
         bad = number % 3 == 0
         content = (BAD if bad else CLEAN).replace(DATE, b"2%013d" % number)
         kind = "bad" if bad else "clean"
@@ -162,6 +163,43 @@ class Crashes:
         self._check_at_the_end()
         self._await_end_of_groups()
 
+    def run_steps(self, most: int) -> None:
+        """Has the daemon die at its first step that changes a disk, its second, and so on.
+
+        Each time there is a new bad and a new clean file, and what the last death left. Ends when
+        the daemon has no more steps to die at.
+        """
+        for step in range(1, most + 1):
+            for number in (3 * step, 3 * step + 1):
+                self.stream.make(number)
+            if self._die_at(step):
+                self._check_after_death()
+            else:
+                break
+            if step % 4 == 0:
+                # A file that was in hand at many deaths in a row would be blamed for them.
+                self._let_finish()
+        self._let_finish()
+        self._check_at_the_end()
+        self._await_end_of_groups()
+
+    def _die_at(self, step: int) -> bool:
+        """Whether the daemon died; else it was killed when it had nothing left to do."""
+        process, log = self._start(Path(__file__).with_name("at_step.py"), str(step))
+        end = time.monotonic() + PATIENCE
+        while process.poll() is None and self._open_files() and time.monotonic() < end:
+            time.sleep(0.005)
+        time.sleep(0.2)  # for what comes after the last file
+        died = process.poll() == -signal.SIGKILL
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self.kills += 1
+        self.moments["at a step" if died else "after the last step"] += 1
+        self.groups.append(process.pid)
+        self._read(log)
+        return died
+
     def report(self) -> str:
         """What was done and found."""
         contents = self.stream.contents
@@ -178,9 +216,10 @@ class Crashes:
         ]
         return "\n".join(lines)
 
-    def _start(self) -> tuple[subprocess.Popen[bytes], Path]:
+    def _start(self, *program: str | Path) -> tuple[subprocess.Popen[bytes], Path]:
         log = self.root / f"log{self.kills}"
-        command = [sys.executable, "-m", "dicomguard", "watch", str(self.ingest)]
+        command = [sys.executable, *map(str, program or ("-m", "dicomguard"))]
+        command += ["watch", str(self.ingest)]
         command += ["--quarantine", str(self.vault), "--log", "text"]
         command += ["--settle", "0.1", "--reconcile", "0.5"]
         if self.deliver:
@@ -341,11 +380,12 @@ class Crashes:
         end = time.monotonic() + 20
         for group in self.groups:
             with suppress(ProcessLookupError):
+                os.killpg(group, 0)
                 while time.monotonic() < end:
-                    os.killpg(group, 0)
                     time.sleep(0.05)
-                self.strays += 1
+                    os.killpg(group, 0)
                 os.killpg(group, signal.SIGKILL)
+                self.strays += 1
 
 
 def _read(path: Path) -> bytes | None:
@@ -362,11 +402,15 @@ def main() -> int:
     options.add_argument("--deliver", action="store_true", help="move clean files on")
     options.add_argument("--seed", type=int)
     options.add_argument("--folder", help="where to work; a temporary folder if not given")
+    options.add_argument("--steps", type=int, help="die at the first so many steps instead")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
         crashes = Crashes(Path(folder), chosen.deliver, chosen.seed)
         started = time.monotonic()
-        crashes.run(chosen.kills)
+        if chosen.steps:
+            crashes.run_steps(chosen.steps)
+        else:
+            crashes.run(chosen.kills)
         lasted = time.monotonic() - started
     print(crashes.report())  # noqa: T201 - a script
     print(f"time              {lasted:.0f} s")  # noqa: T201

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -27,6 +27,8 @@ from dicomguard.quarantine import (
 )
 from dicomguard.reports.escape import printable
 from dicomguard.reports.summary import ExitCode
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _DAMAGED = 1
 """Exit code of `verify` where something is lost or was tampered with."""
@@ -55,14 +57,17 @@ _format_option = click.option(
     show_default=True,
     help="Text for people; one JSON object a line for programs.",
 )
-_reason_option = click.option(
-    "--reason",
-    callback=_reason,
-    allow_from_autoenv=False,
-    required=True,
-    metavar="TEXT",
-    help="Why, for the audit trail; no patient data, please.",
-)
+
+
+def _reason_option(**attributes: Any) -> Callable[[_Command], _Command]:
+    return click.option(
+        "--reason",
+        callback=_reason,
+        allow_from_autoenv=False,
+        metavar="TEXT",
+        help="Why, for the audit trail; no patient data, please.",
+        **attributes,
+    )
 
 
 @click.group("quarantine")
@@ -104,7 +109,7 @@ def show_command(record_id: str, vault: str, format_: str) -> None:
     metavar="PATH",
     help="Path of the file to write; where it came from if not given.",
 )
-@_reason_option
+@_reason_option(default="not given", show_default=True)
 @click.option(
     "--allow-days",
     type=click.IntRange(0, 3650),
@@ -140,7 +145,7 @@ def restore_command(
     metavar="FILE",
     help="The file to write, customarily with the ending .cart.",
 )
-@_reason_option
+@_reason_option(required=True)
 def export_command(record_id: str, vault: str, target: str, reason: str) -> None:
     """Write a quarantined file in its neutralised form, to hand on to an analyst.
 
@@ -162,7 +167,7 @@ def export_command(record_id: str, vault: str, target: str, reason: str) -> None
     metavar="DAYS",
     help="All that have been in quarantine for longer than this, instead of named ones.",
 )
-@_reason_option
+@_reason_option(required=True)
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 def purge_command(
     record_ids: tuple[str, ...], vault: str, older_than: int | None, reason: str, *, dry_run: bool

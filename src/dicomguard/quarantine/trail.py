@@ -39,7 +39,9 @@ TRAIL_VERSION = 1
 LONGEST_REASON = 1000
 """Characters that a reason may have."""
 
-_LONGEST_LINE = 64 << 10
+LONGEST_LINE = 64 << 10
+"""Bytes that no line has, whatever is in it."""
+
 _BLOCK = 64 << 10
 _LOCK_SECONDS = 10.0
 """Nobody holds the lock for longer than some syncs take, unless the process was stopped."""
@@ -265,7 +267,7 @@ def _lock(descriptor: int, operation: int) -> None:
 
 def lines_of(source: BinaryIO) -> Iterator[bytes]:
     """The complete lines from a position on; a line too long to be one of ours ends it."""
-    while (line := source.readline(_LONGEST_LINE)).endswith(b"\n"):
+    while (line := source.readline(LONGEST_LINE)).endswith(b"\n"):
         yield line
 
 
@@ -278,7 +280,7 @@ def _lines_backwards(descriptor: int) -> Iterator[bytes]:
         position = start
         rest, *lines = block.splitlines(keepends=True)
         yield from reversed(lines)
-        if len(rest) > _LONGEST_LINE:
+        if len(rest) > LONGEST_LINE:
             raise OSError(errno.EIO, f"{TRAIL_NAME} is damaged: it has a line of no end")
     if rest:
         yield rest

@@ -16,7 +16,14 @@ from dicomguard.quarantine.errors import DamagedError
 from dicomguard.quarantine.folder import Folder
 from dicomguard.quarantine.purge import PURGED_SUFFIX
 from dicomguard.quarantine.record import Record
-from dicomguard.quarantine.trail import TRAIL_NAME, Action, Entry, lines_of, shared
+from dicomguard.quarantine.trail import (
+    LONGEST_LINE,
+    TRAIL_NAME,
+    Action,
+    Entry,
+    lines_of,
+    shared,
+)
 from dicomguard.quarantine.vault import OBJECT_SUFFIX, RECORD_SUFFIX, Vault
 from dicomguard.quarantine.writer import HELD_SUFFIX, ORIGINAL_SUFFIX
 
@@ -125,7 +132,10 @@ class Verification:
                     continue
                 if entry.action in _COMING_AND_GOING:
                     self._told[entry.record] = entry
-        if self._trail_read < size:
+        left = size - self._trail_read
+        if left >= LONGEST_LINE:
+            yield Problem(TRAIL_NAME, "has a line of no end")
+        elif left:
             yield Problem(TRAIL_NAME, "ends with a line that was cut short", is_damage=False)
 
     def _check_records(self, names: list[str], in_hand: set[str]) -> Iterator[Problem]:

@@ -6,8 +6,9 @@ import multiprocessing
 import os
 import shutil
 import tempfile
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Self
 
@@ -116,12 +117,29 @@ def _version(folders: tuple[Path, ...], engine: str | None) -> str:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([ScanPool.__module__])
-    with ProcessPoolExecutor(1, mp_context=context) as executor:
-        return executor.submit(_compiled_version, folders, engine).result()
+    answer, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_compile, args=(sender, folders, engine))
+    process.start()
+    sender.close()
+    try:
+        version = answer.recv()
+    except EOFError as error:
+        process.join()
+        msg = f"the rules could not be compiled: that ended with {process.exitcode}"
+        raise DicomguardError(msg) from error
+    finally:
+        answer.close()
+    process.join()
+    if isinstance(version, DicomguardError):
+        raise version
+    return str(version)
 
 
-def _compiled_version(folders: tuple[Path, ...], engine: str | None) -> str:
-    return RulePack(folders, engine).version
+def _compile(sender: Connection, folders: tuple[Path, ...], engine: str | None) -> None:
+    try:
+        sender.send(RulePack(folders, engine).version)
+    except DicomguardError as error:
+        sender.send(error)
 
 
 def _copied(folders: tuple[Path, ...], target: Path) -> tuple[Path, ...]:
