@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -117,6 +118,37 @@ def check_command(context: click.Context, file: Path | None) -> None:
     click.echo(f"{printable(str(path))} is right; {pack.version}")
 
 
+@config_group.command("default")
+def default_command() -> None:
+    """Print a configuration file to start from: every setting, what it means, its default.
+
+    \b
+    Examples
+      dicomguard config default > dicomguard.toml
+    """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
+    for section, kind in configuration.sections().items():
+        click.echo(f"[{section}]")
+        for setting in configuration.settings(kind):
+            click.echo("\n" + textwrap.indent(textwrap.fill(setting.meaning, 78), "# "))
+            if setting.choices:
+                click.echo(f"# One of: {', '.join(setting.choices)}.")
+            value = [] if setting.many and not setting.default else setting.default
+            shown = _toml(setting.name, value)
+            click.echo(shown if shown.startswith("#") else f"# {shown}")
+        click.echo()
+
+
+@config_group.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of the configuration file, for editors.
+
+    \b
+    Examples
+      dicomguard config schema > dicomguard.schema.json
+    """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
+    click.echo(configuration.schema(), nl=False)
+
+
 class _Words(click.ParamType[tuple[str, ...]]):
     """A command line of one argument, taken apart as a shell would, without running one."""
 
@@ -211,7 +243,7 @@ def _command(root: click.Context, name: str) -> click.Command:
 
 def _toml(name: str, value: Any) -> str:
     if value is None:
-        return f"# {name} is not set"
+        return f"# {name} = (not set)"
     if isinstance(value, tuple):
         value = [str(each) for each in value]
     return f"{name} = {json.dumps(value)}"
