@@ -200,6 +200,20 @@ def test_check_says_whether_the_rules_compile(file, tmp_path):
     assert "own.yar" in result.stderr
 
 
+def test_a_variable_that_is_none_is_said():
+    result = run("config", "show", DICOMGUARD_WATCH_SETTEL="1")
+    assert result.returncode == 2
+    assert "DICOMGUARD_WATCH_SETTEL is unknown; did you mean settle?" in result.stderr
+    assert run("config", "show", DICOMGUARD_HONEST_CORPUS="/x").returncode == 0
+
+
+def test_folders_of_rules_in_the_environment_are_separated_by_colons():
+    settings = shown(run("config", "show", DICOMGUARD_WATCH_RULES="/a b:/c").stdout)
+    assert settings["scan.rules"] == ('["/a b", "/c"]', "DICOMGUARD_WATCH_RULES")
+    settings = shown(run("config", "show", DICOMGUARD_WATCH_UNFINISHED="*.a *.b").stdout)
+    assert settings["watch.unfinished"] == ('["*.a", "*.b"]', "DICOMGUARD_WATCH_UNFINISHED")
+
+
 # One declaration for all
 
 

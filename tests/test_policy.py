@@ -158,6 +158,7 @@ def test_exit_codes_are_the_documented_ones() -> None:
         "NOT_EXAMINED": 3,
         "DEFECT": 70,
         "INTERRUPTED": 130,
+        "PIPE_CLOSED": 141,
     }
 
 

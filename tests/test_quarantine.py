@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -559,6 +560,42 @@ def test_an_object_that_is_purged_when_equal_content_is_just_being_stored(ingest
         vault._prepare = slow
         vault.verify(store(vault, put(ingest / "second")))
     assert problems_of(vault_path) == []
+
+
+class Counted(io.BytesIO):
+    """A stream that knows how much went through it."""
+
+    passed = 0
+
+    def read(self, size=-1):
+        data = super().read(size)
+        self.passed += len(data)
+        return data
+
+    def write(self, data):
+        self.passed += len(data)
+        return super().write(data)
+
+
+def encoded(content):
+    target = io.BytesIO()
+    return objects.encode(io.BytesIO(content), target), target.getvalue()
+
+
+def test_no_more_is_decoded_than_was_recorded():
+    sha256, packed = encoded(bytes(100 << 20))
+    target = Counted()
+    with pytest.raises(DamagedError, match="more bytes than were recorded"):
+        objects.decode(io.BytesIO(packed), sha256, size=1000, target=target)
+    assert target.passed <= 1000
+
+
+def test_an_object_that_goes_on_after_its_end_is_not_read_to_that():
+    sha256, packed = encoded(CONTENT)
+    source = Counted(packed + bytes(50 << 20))
+    with pytest.raises(DamagedError, match="goes on after its end"):
+        objects.decode(source, sha256)
+    assert source.passed < 2 << 20
 
 
 # Exporting

@@ -223,14 +223,23 @@ def load(path: Path) -> Config:
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DicomguardError(f"cannot read {path}: {reason}") from error
-    unknown = list(_unknown(values, list(sections()), ""))
+    lines = list(unknown(values, list(sections())))
     for name, section in sections().items():
         if isinstance(values.get(name), dict):
             known = [setting.name for setting in settings(section)]
-            unknown += _unknown(values[name], known, f"{name}.")
-    if unknown:
-        raise DicomguardError("\n".join(f"{path}: {line}" for line in unknown))
+            lines += [f"{name}.{line}" for line in unknown(values[name], known)]
+    if lines:
+        raise DicomguardError("\n".join(f"{path}: {line}" for line in lines))
     return checked(values, Config, where=str(path))
+
+
+def unknown(keys: Iterable[str], known: Collection[str]) -> Iterator[str]:
+    """One line for each key that is not known, with the one that may have been meant."""
+    for key in keys:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+            yield f"{key} is unknown; {meant}"
 
 
 _Section = TypeVar("_Section", bound=Struct)
@@ -284,15 +293,6 @@ def _setting(field: inspect.Field) -> Setting:
         minimum=kind.ge if isinstance(kind, inspect.IntType | inspect.FloatType) else None,
         default=None if field.default is msgspec.NODEFAULT else field.default,
     )
-
-
-def _unknown(keys: Iterable[str], known: Collection[str], place: str) -> Iterator[str]:
-    """One line for each key that is not known."""
-    for key in keys:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-            yield f"{place}{key} is unknown; {meant}"
 
 
 def _choices(place: str) -> str:

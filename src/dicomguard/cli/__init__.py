@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import traceback
 from typing import NoReturn
@@ -19,12 +20,7 @@ from dicomguard.reports.summary import ExitCode
 from dicomguard.version import VERSION
 
 
-@click.group(
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "auto_envvar_prefix": "DICOMGUARD",
-    }
-)
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @config_option
 @click.version_option(VERSION, prog_name="dicomguard")
 def cli() -> None:
@@ -55,6 +51,9 @@ def main() -> None:
         sys.exit(ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", ExitCode.INTERRUPTED)
+    except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitCode.PIPE_CLOSED)
     except OSError as error:
         _fail(f"{error.strerror or error}", ExitCode.USAGE)
     except Exception:  # noqa: BLE001 - whatever it is, it must not look like a finding

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import textwrap
 from collections.abc import Callable
@@ -36,6 +37,7 @@ def config_option(group: _Command) -> _Command:
         callback=_read_config,
         expose_value=False,
         is_eager=True,
+        envvar="DICOMGUARD_CONFIG",
         metavar="FILE",
         help=f"Configuration file; {configuration.DEFAULT_PATH} if there is one.",
     )(group)
@@ -198,19 +200,44 @@ def _loaded(root: click.Context) -> Config:
 
 
 def _defaults(root: click.Context, config: Config) -> dict[str, dict[str, Any]]:
-    """What the file says, by command and by name of its parameter."""
+    """What environment and file say, by command and by name of its parameter."""
     tables = msgspec.to_builtins(config)
-    if not any(tables.values()):
-        return {}
-    defaults = {}
+    defaults: dict[str, dict[str, Any]] = {}
     for name, sections in _SECTIONS.items():
-        command = _command(root, name)
-        defaults[name] = {
-            _parameter(command, key).name: value
-            for section in sections
-            for key, value in tables.get(section, {}).items()
-        }
+        said = {key: value for each in sections for key, value in tables.get(each, {}).items()}
+        variables = _variables(name)
+        if said or variables:  # else the command need not even be loaded
+            command = _command(root, name)
+            defaults[name] = {_parameter(command, key).name: said[key] for key in said}
+            for key, text in variables.items():
+                parameter = _parameter(command, key)
+                many = parameter.multiple
+                value = parameter.type.split_envvar_value(text) if many else text
+                defaults[name][parameter.name] = value
     return defaults
+
+
+def _variables(command: str) -> dict[str, str]:
+    """What the environment says for a command, by setting.
+
+    Raises:
+        DicomguardError: A variable is of no setting.
+    """
+    prefix = f"DICOMGUARD_{command}_".upper()
+    found = {
+        name.removeprefix(prefix).lower(): value
+        for name, value in os.environ.items()
+        if name.startswith(prefix)
+    }
+    known = [
+        setting.name
+        for section in _SECTIONS[command]
+        for setting in configuration.settings(configuration.sections()[section])
+    ]
+    for line in configuration.unknown(found, known):
+        name, _, told = line.partition(" ")
+        raise DicomguardError(f"environment: {prefix}{name.upper()} {told}")
+    return found
 
 
 def _parameter(command: click.Command, name: str) -> click.Parameter:
@@ -227,10 +254,9 @@ def _effective(root: click.Context, section: str, setting: Setting) -> tuple[Any
     parameter = str(_parameter(command, setting.name).name)
     source = fresh.get_parameter_source(parameter)
     told = "default"
-    if source is ParameterSource.ENVIRONMENT:
-        told = f"DICOMGUARD_{name}_{parameter}".upper()
-    elif source is ParameterSource.DEFAULT_MAP:
-        told = "file"
+    if source is ParameterSource.DEFAULT_MAP:
+        variable = f"DICOMGUARD_{name}_{setting.name}".upper()
+        told = variable if variable in os.environ else "file"
     return fresh.params[parameter], told
 
 

@@ -233,6 +233,8 @@ def _opened(path: str) -> Iterator[Vault]:
     try:
         with Vault(path) as vault:
             yield vault
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise VaultError(f"cannot use {printable(path)}: {error.strerror}") from error
 

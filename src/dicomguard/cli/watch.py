@@ -21,7 +21,7 @@ from dicomguard.watch.service import WatchService
 
 
 @click.command("watch")
-@click.argument("ingest", required=False, envvar="DICOMGUARD_WATCH_INGEST", type=click.Path())
+@click.argument("ingest", required=False, type=click.Path())
 @setting_options(WatchConfig, "ingest")
 @scan_options
 @click.pass_context

@@ -24,6 +24,8 @@ class ExitCode(IntEnum):
     """dicomguard itself failed (``EX_SOFTWARE`` of sysexits.h)."""
     INTERRUPTED = 130
     """Ctrl-C, as shells say it."""
+    PIPE_CLOSED = 141
+    """Nobody reads the output any more, as shells say it."""
 
 
 @dataclass(slots=True)
