@@ -146,8 +146,9 @@ def test_a_record_that_names_another_object(vault_path):
     assert "missing" in missing[1]
 
 
-def test_a_record_that_lies_about_the_size(vault_path):
-    edit(records_of(vault_path)[2], size=1)
+@pytest.mark.parametrize("size", [1, len(OTHER) - 1, len(OTHER) + 1])
+def test_a_record_that_lies_about_the_size(vault_path, size):
+    edit(records_of(vault_path)[2], size=size)
     told = [what for _, what in problems_of(vault_path)]
     assert len(told) == 2
     assert f"has {len(OTHER)} bytes" in told[1]
@@ -160,6 +161,8 @@ def test_swapped_records(vault_path):
     told = [what for path, what in problems_of(vault_path) if path.startswith("records/")]
     assert len(told) == 2
     assert all("another file" in what for what in told)
+    with Vault(str(vault_path)) as vault, pytest.raises(DamagedError, match="another file"):
+        vault.record(vault.ids()[0])
 
 
 def test_what_was_deleted_is_missed(vault_path):
