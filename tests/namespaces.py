@@ -9,6 +9,8 @@ import pytest
 
 from children import wait_status_of
 
+_libc = ctypes.CDLL(None, use_errno=True)
+_MS_RDONLY, _MS_REMOUNT = 0x1, 0x20
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
 _SKIP = 77
 
@@ -20,8 +22,10 @@ def mount(folder, *, size, options=""):
 
 
 def remount(folder, option):
-    """Makes a mounted file system ``ro`` or ``rw``."""
-    subprocess.run(["mount", "-o", f"remount,{option}", folder], check=True)
+    """Makes a mounted file system ``ro`` or ``rw``, all else as it was (``mount(2)``)."""
+    flags = _MS_REMOUNT | (_MS_RDONLY if option == "ro" else 0)
+    if _libc.mount(None, os.fsencode(folder), None, flags, None) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def in_own_mount_namespace(test):
@@ -34,10 +38,9 @@ def in_own_mount_namespace(test):
 
 
 def _unshared():
-    libc = ctypes.CDLL(None, use_errno=True)
     uid, gid = os.getuid(), os.getgid()
-    if libc.unshare(_CLONE_NEWNS) != 0:
-        if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS) != 0:
+    if _libc.unshare(_CLONE_NEWNS) != 0:
+        if _libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS) != 0:
             return False
         for name, text in (
             ("setgroups", "deny"),

@@ -1,5 +1,6 @@
 """The audit trail and the allow-list: who did what, when and why, whatever happens."""
 
+import contextlib
 import json
 import os
 import pwd
@@ -316,6 +317,30 @@ def test_many_are_purged_in_turns(ingest, vault_path):
         assert list(purge(vault, records[:-1], "a test")) == records[:-1]
     assert contents_of(vault_path) == ([records[-1].id], [records[-1].sha256])
     assert problems_of(vault_path) == []
+
+
+def test_nobody_has_to_wait_while_a_purge_reads_all_records(ingest, vault_path, record):
+    read = []
+
+    class Spying(Vault):
+        held = False
+
+        @contextlib.contextmanager
+        def changing(self):
+            with super().changing() as trail:
+                self.held = True
+                yield trail
+                self.held = False
+
+        def read_record(self, record_id):
+            read.append(self.held)
+            return super().read_record(record_id)
+
+    with writer(vault_path) as vault:
+        store(vault, put(ingest / "second"))
+    with Spying(str(vault_path)) as vault:
+        assert list(purge(vault, [record], "a test")) == [record]
+    assert read == [False, False]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")

@@ -362,8 +362,12 @@ def test_an_interrupted_purge_is_a_note(vault_path):
 
 
 @pytest.mark.parametrize("moment", ["records", "objects"])
-def test_what_is_purged_while_it_is_verified_is_not_missed(vault_path, moment):
-    """The last record that needs an object goes, once before it and once after it was read."""
+@pytest.mark.parametrize("again", [False, True])
+def test_what_is_purged_while_it_is_verified_is_not_missed(vault_path, tmp_path, moment, again):
+    """The last record that needs an object goes, once before it and once after it was read.
+
+    The same content may come again, whose record nobody had listed.
+    """
     with Vault(str(vault_path)) as vault:
         alone = vault.record(vault.ids()[2])
         folder = getattr(vault, moment)
@@ -371,8 +375,10 @@ def test_what_is_purged_while_it_is_verified_is_not_missed(vault_path, moment):
 
         def purging(name):
             if not purged:
-                with Vault(str(vault_path)) as other:
+                with writer(vault_path) as other:
                     purged.extend(purge(other, [alone], "a test"))
+                    if again:
+                        store(other, put(tmp_path / "again", OTHER), OTHER)
             return stat_of(name)
 
         folder.stat = purging

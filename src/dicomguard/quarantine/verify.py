@@ -232,6 +232,6 @@ class Verification:
 
 def _inodes(folder: Folder, names: list[str]) -> Iterator[tuple[int, int]]:
     for name in names:
-        if folder.exists(name):
+        with suppress(FileNotFoundError):
             info = folder.stat(name)
             yield info.st_dev, info.st_ino
