@@ -58,6 +58,7 @@ def test_every_setting_can_be_said(file):
         poll = true
         unfinished = []
         on_incomplete = "deliver"
+        hold_study = 60
         on_quarantine = ["/bin/notify", "--all"]
         on_quarantine_timeout = 1
         log = "json"

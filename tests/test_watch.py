@@ -21,8 +21,7 @@ from dicomguard.errors import DicomguardError
 from dicomguard.files import ChangedError, ScannedFile, identity_of
 from dicomguard.model import Verdict
 from dicomguard.quarantine import Vault, restore
-from dicomguard.watch import ingest as ingest_module
-from dicomguard.watch import service as service_module
+from dicomguard.watch import pipeline as pipeline_module
 from dicomguard.watch.deliver import Delivery, OccupiedError
 from dicomguard.watch.folders import Folders
 from dicomguard.watch.journal import Journal
@@ -720,29 +719,12 @@ def test_a_file_that_could_not_be_examined(ingest, vault, caplog, policy, outcom
 def test_more_files_than_may_wait_are_left_in_the_folder_until_there_is_room(
     ingest, vault, caplog, monkeypatch
 ):
-    monkeypatch.setattr(service_module, "_MOST_WAITING", 4)
+    monkeypatch.setattr(pipeline_module, "_MOST_WAITING", 4)
     caplog.set_level(logging.INFO, "dicomguard")
     for number in range(30):
         (ingest / str(number)).write_bytes(CLEAN)
     with service_in_process(ingest, vault) as run_until:
         run_until(lambda: caplog.text.count(" clean: ") == 30)
-
-
-def test_more_folders_than_can_be_watched_are_scanned_without_events(
-    ingest, vault, caplog, monkeypatch
-):
-    monkeypatch.setattr(ingest_module, "most_folders", lambda: 3)
-    caplog.set_level(logging.INFO, "dicomguard")
-    for number in range(5):
-        (ingest / str(number)).mkdir()
-
-    def arrive():
-        if "found by the scan alone" in caplog.text and not (ingest / "3" / "a").exists():
-            (ingest / "3" / "a").write_bytes(CLEAN)
-        return "clean: 3/a" in caplog.text
-
-    with service_in_process(ingest, vault) as run_until:
-        run_until(arrive)
 
 
 # The quarantine's commands

@@ -1,6 +1,7 @@
 """What those who run the daemon rely on: the self-test, reloading, logs, figures, the hook."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -14,9 +15,11 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import pydicom
 import pytest
 
-from watching import CLEAN, EXECUTABLE, Daemon, records_of, run, until
+from dicomguard.model import Verdict
+from watching import CLEAN, EXECUTABLE, Daemon, carrier, records_of, run, until
 
 HUNT = 'rule hunt { strings: $s = "DICOMGUARD-HUNT" condition: $s }'
 HUNTED = CLEAN + b"DICOMGUARD-HUNT"
@@ -123,6 +126,53 @@ def test_what_was_restored_passes_and_is_called_allowed(ingest, vault):
     assert len(records_of(vault)) == 1
 
 
+def test_what_was_restored_passes_though_it_could_not_be_examined(ingest, vault):
+    """The report of a file that killed its worker says nothing of its hash."""
+    with Daemon(ingest, vault, "--workers", "1") as daemon:
+        with (ingest / "large").open("wb") as target:
+            target.write(CLEAN)
+            target.truncate(600 << 20)
+        until(lambda: holders(daemon, ingest / "large"), daemon.log)
+        os.kill(holders(daemon, ingest / "large")[0], signal.SIGKILL)
+        daemon.await_line("incomplete quarantined", ": large")
+        (record,) = records_of(vault)
+        arguments = ["restore", record.id, "--quarantine", vault, "--reason", "wanted"]
+        assert run("quarantine", *arguments).returncode == 0
+        until(lambda: holders(daemon, ingest / "large"), daemon.log)
+        os.kill(holders(daemon, ingest / "large")[0], signal.SIGKILL)
+        daemon.await_line("allowed: large")
+        assert daemon.stop() == 0
+
+
+# Studies that are held together
+
+
+def test_the_rest_of_a_study_is_held_with_the_bad_file(tmp_path, ingest, vault):
+    deliver = tmp_path / "deliver"
+    bad = carrier(1, tmp_path)
+    study = pydicom.dcmread(io.BytesIO(bad)).StudyInstanceUID
+    other = pydicom.dcmread(io.BytesIO(CLEAN))
+    other.StudyInstanceUID = study.rpartition(".")[0] + ".4711"
+    other.save_as(tmp_path / "other")
+    with Daemon(ingest, vault, "--deliver", deliver, "--hold-study", "5") as daemon:
+        (ingest / "before").write_bytes(CLEAN)
+        daemon.await_line("clean delivered: before")
+        (ingest / "bad").write_bytes(bad)
+        daemon.await_line("malicious quarantined")
+        held_since = time.monotonic()
+        (ingest / "rest").write_bytes(CLEAN)
+        shutil.copy(tmp_path / "other", ingest / "other")
+        daemon.await_line("held quarantined", "STUDY-HELD", ": rest")
+        daemon.await_line("clean delivered: other")
+        time.sleep(max(0, held_since + 5.5 - time.monotonic()))
+        (ingest / "late").write_bytes(CLEAN)
+        daemon.await_line("clean delivered: late")
+        assert daemon.stop() == 0
+    records = {Path(record.original_path).name: record for record in records_of(vault)}
+    assert records.keys() == {"bad", "rest"}
+    assert records["rest"].verdict is Verdict.CLEAN
+
+
 # A file that takes the scanner with it
 
 
@@ -192,6 +242,55 @@ def test_a_file_that_takes_the_daemon_with_it_every_time_is_given_up(ingest, vau
         daemon.await_line("clean: last")
         assert not daemon.lines("large")
         assert not daemon.lines("incomplete")
+
+
+def test_workers_that_die_all_at_once_cost_no_file_its_verdict(ingest, vault):
+    with Daemon(ingest, vault, "--on-incomplete", "keep") as daemon:
+        for number in range(40):
+            (ingest / f"{number}").write_bytes(CLEAN)
+        daemon.await_line(" clean: ", count=5)
+        for process in processes_of(daemon):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        (ingest / "last").write_bytes(CLEAN)
+        daemon.await_line(" clean: ", count=39, seconds=60)
+        daemon.await_line(" clean: last", seconds=60)
+        # The workers that died had one file each in their hands.
+        assert len(daemon.lines("incomplete kept")) <= os.cpu_count()
+        assert daemon.stop() == 0
+
+
+# One thing does not hold up another
+
+
+def test_a_large_file_that_is_being_stored_holds_up_no_clean_one(ingest, vault):
+    with (ingest / "large").open("wb") as target:
+        target.write(EXECUTABLE)
+        for _ in range(150):
+            target.write(os.urandom(1 << 20))
+    with Daemon(ingest, vault) as daemon:
+        until(lambda: list((vault / "pending").glob("*.cart")), daemon.log)
+        (ingest / "small").write_bytes(CLEAN)
+        daemon.await_line("clean: small")
+        assert not daemon.lines(": large"), "the large file was stored before the small one came"
+        daemon.await_line("malicious quarantined", ": large")
+
+
+def test_without_events_the_scan_finds_everything(ingest, vault):
+    with Daemon(ingest, vault, "--poll", "--reconcile", "0.2") as daemon:
+        daemon.await_line("by nothing but a scan (as configured) every 0.2 s")
+        assert not [
+            entry
+            for entry in Path(f"/proc/{daemon.process.pid}/fd").iterdir()
+            if os.readlink(entry) == "anon_inode:inotify"
+        ]
+        folder = ingest / "a" / "b"
+        folder.mkdir(parents=True)
+        (folder / "bad").write_bytes(EXECUTABLE)
+        daemon.await_line("malicious quarantined", ": a/b/bad")
+        (folder / "clean").write_bytes(CLEAN)
+        daemon.await_line("clean: a/b/clean")
+        assert daemon.stop() == 0
 
 
 # Reloading

@@ -118,6 +118,13 @@ class WatchConfig(
             "treats it like a clean one."
         ),
     ] = "quarantine"
+    hold_study: Annotated[
+        Annotated[float, Meta(ge=0)],
+        Meta(
+            description="Seconds for which clean files of a study go to the quarantine too after "
+            "something was found in one of its files; 0 for not at all."
+        ),
+    ] = 0.0
     on_quarantine: Annotated[
         tuple[str, ...],
         Meta(

@@ -115,20 +115,20 @@ def _load(engine: str) -> Any:
 class _Libyara:
     def __init__(self, module: Any, sources: Mapping[str, str]) -> None:
         self._module = module
-        self._per_namespace = {}
+        self._declared: list[Declared] = []
         try:
             for namespace, source in sources.items():
-                self._per_namespace[namespace] = module.compile(
-                    sources={namespace: source}, includes=False
-                )
+                # Compiled together the rules no longer say which namespace they are from.
+                self._declared += [
+                    Declared(RuleName(namespace, rule.identifier), rule.meta, rule.is_private)
+                    for rule in module.compile(sources={namespace: source}, includes=False)
+                ]
             self._rules = module.compile(sources=dict(sources), includes=False)
         except module.Error as error:
             raise RuleSyntaxError(f"{namespace}: {error}") from error
 
     def declared(self) -> Iterable[Declared]:
-        for namespace, rules in self._per_namespace.items():
-            for rule in rules:
-                yield Declared(RuleName(namespace, rule.identifier), rule.meta, rule.is_private)
+        return self._declared
 
     def scan(self, data: bytes | mmap.mmap, seconds: int) -> ScanResult:
         limits: list[str] = []

@@ -1,4 +1,4 @@
-"""Hints from the kernel that something happened in a folder (inotify, through watchdog).
+"""Hints from the kernel that something happened in a folder (``inotify(7)``).
 
 They are hints because they can be lost: the kernel's queue overflows, folders come faster than
 they can be watched, watches run out, and network shares send none at all.
@@ -6,38 +6,29 @@ they can be watched, watches run out, and network shares send none at all.
 
 from __future__ import annotations
 
-import logging
+import errno
 import os
-import warnings
-from collections.abc import Callable
+import select
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from itertools import islice
-from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 
-from watchdog.events import (
-    DirCreatedEvent,
-    DirMovedEvent,
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-    FileSystemEventHandler,
-)
-from watchdog.observers import Observer
+from inotify_simple import Event, INotify, flags
 
 _MOST_HINTS = 10_000
 """Hints that may wait; a scan of the folder finds what is beyond them."""
 
-_LIMITS = Path("/proc/sys/fs/inotify")
-# Asking for no more than these keeps the kernel's queue from filling with what nobody reads.
-_KINDS: list[type[FileSystemEvent]] = [
-    FileCreatedEvent,
-    FileClosedEvent,
-    FileMovedEvent,
-    DirCreatedEvent,
-    DirMovedEvent,
-]
+# No more than these, so that the kernel's queue does not fill with what nobody reads: above all not
+# with what the daemon itself does to the files.
+_MASK = (
+    flags.CREATE
+    | flags.CLOSE_WRITE
+    | flags.MOVED_TO
+    | flags.ONLYDIR
+    | flags.DONT_FOLLOW
+    | flags.EXCL_UNLINK
+)
 
 
 class Hints:
@@ -100,70 +91,100 @@ class FolderEvents:
     """
 
     def __init__(self, root: str, hints: Hints) -> None:
-        # watchdog prints its whole table of watches with a warning that concerns nobody.
-        warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"watchdog\..*")
-        self._complaints = _Complaints(hints)
-        logging.getLogger("watchdog").addHandler(self._complaints)
-        self._observer = Observer()
+        self._hints = hints
+        self._lock = Lock()
+        self._paths: dict[int, str] = {}
+        self._inotify = INotify()
+        self._closing, self._close = os.pipe2(os.O_CLOEXEC)
+        self._thread = Thread(target=self._read, name="events", daemon=True)
         try:
-            self._observer.schedule(_Paths(hints), root, recursive=True, event_filter=_KINDS)
-            self._observer.start()
+            self._paths[self._inotify.add_watch(root, _MASK)] = root
         except BaseException:
-            logging.getLogger("watchdog").removeHandler(self._complaints)
+            self._release()
             raise
+        self._thread.start()
+        self._watch_below(root)
 
     def close(self) -> None:
         """Stops watching; when it returns nothing more is reported."""
-        self._observer.stop()
-        self._observer.join()
-        logging.getLogger("watchdog").removeHandler(self._complaints)
+        os.write(self._close, b"x")
+        self._thread.join()
+        self._release()
 
     def is_alive(self) -> bool:
-        """Whether the threads that report still do."""
-        emitters = self._observer.emitters
-        return self._observer.is_alive() and all(emitter.is_alive() for emitter in emitters)
+        """Whether the thread that reports still does."""
+        return self._thread.is_alive()
 
-    @staticmethod
-    def watched() -> int:
-        """How many folders this process watches, as the kernel counts them.
+    def watch(self, path: str) -> bool:
+        """Sees to it that a folder is watched; costs little if it is.
 
-        watchdog goes on in silence where the kernel refuses it another watch.
+        Returns:
+            Whether it is now, or there is none any more that could be.
         """
-        count = 0
-        for entry in os.scandir("/proc/self/fd"):
-            with suppress(OSError):
-                if os.readlink(entry.path) == "anon_inode:inotify":
-                    count += (
-                        Path(f"/proc/self/fdinfo/{entry.name}").read_text().count("inotify wd:")
-                    )
-        return count
+        try:
+            number = self._inotify.add_watch(path, _MASK)
+        except OSError as error:
+            return error.errno in (errno.ENOENT, errno.ENOTDIR)
+        with self._lock:
+            self._paths[number] = path
+        return True
 
+    def drop_gone(self, folders: Collection[str]) -> None:
+        """Gives up watches of folders that moved away, which still count.
 
-def most_folders() -> int:
-    """How many folders can be watched safely on this machine.
+        Args:
+            folders: Absolute paths of folders that need not be looked for.
+        """
+        with self._lock:
+            others = [each for each in self._paths.items() if each[1] not in folders]
+        for number, path in others:
+            if not os.path.isdir(path):
+                with suppress(OSError):  # the watch went with the folder
+                    self._inotify.rm_watch(number)
 
-    With more than ``max_user_watches`` the rest goes unwatched in silence; with more than
-    ``max_queued_events`` watchdog does not recover from an overflow, because removing and renewing
-    the watches overflows the queue again.
-    """
-    limits = [_LIMITS / "max_user_watches", _LIMITS / "max_queued_events"]
-    return min((int(limit.read_text()) for limit in limits if limit.exists()), default=1024)
+    def _watch_below(self, path: str) -> Iterable[str]:
+        """Watches all folders below one; answers them."""
+        found, pending = [], [path]
+        while pending:
+            try:
+                with os.scandir(pending.pop()) as entries:
+                    below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            except OSError:
+                continue  # the scan of the folder says so
+            for each in below:
+                self.watch(each)
+            found += below
+            pending += below
+        return found
 
+    def _read(self) -> None:
+        poll = select.poll()
+        poll.register(self._inotify, select.POLLIN)
+        poll.register(self._closing, select.POLLIN)
+        while self._closing not in [descriptor for descriptor, _ in poll.poll()]:
+            for event in self._inotify.read(timeout=0):
+                self._take(event)
 
-class _Paths(FileSystemEventHandler):
-    def __init__(self, hints: Hints) -> None:
-        self._hints = hints
+    def _take(self, event: Event) -> None:
+        if event.mask & flags.Q_OVERFLOW:
+            self._hints.lose()
+            return
+        with self._lock:
+            if event.mask & flags.IGNORED:
+                self._paths.pop(event.wd, None)
+                return
+            folder = self._paths.get(event.wd)
+        if folder is None or not event.name:
+            return
+        path = os.path.join(folder, event.name)
+        if event.mask & flags.ISDIR:
+            # What came into the folder before it was watched is found by looking into it after.
+            self.watch(path)
+            for below in self._watch_below(path):
+                self._hints.add(below)
+        self._hints.add(path)
 
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        self._hints.add(os.fsdecode(event.dest_path or event.src_path))
-
-
-class _Complaints(logging.Handler):
-    """watchdog says that it lost events only in its log."""
-
-    def __init__(self, hints: Hints) -> None:
-        super().__init__(logging.WARNING)
-        self._hints = hints
-
-    def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002 - any complaint will do
-        self._hints.lose()
+    def _release(self) -> None:
+        self._inotify.close()
+        os.close(self._closing)
+        os.close(self._close)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from dicomguard.incomplete import unexamined_report
 from dicomguard.model import FileIdentity, Report, Verdict
+from dicomguard.watch.backoff import Pause
 from dicomguard.watch.journal import Claim, Journal
 from dicomguard.watch.scanner import Scanner
 from dicomguard.watch.troubles import Troubles
@@ -26,10 +27,6 @@ _MOST_ATTEMPTS = 6
 
 _PATIENCE = SECONDS_PER_FILE + 60
 """Seconds after which workers that have not answered are replaced: they cap a scan themselves."""
-
-_FIRST_PAUSE = 1.0
-_LAST_PAUSE = 60.0
-"""Seconds until files are handed out again after all workers died; each time twice as long."""
 
 _TROUBLE = "scan workers"
 
@@ -92,8 +89,7 @@ class Examination:
         self._claimed: dict[str, _Taken] = {}
         self._scans: dict[str, _Scan] = {}
         self._retired: list[Scanner] = []
-        self._pause = 0.0
-        self._resume_at = 0.0
+        self._pause = Pause()
 
     def __len__(self) -> int:
         return len(self._suspects) + len(self._claimed) + len(self._scans)
@@ -106,7 +102,7 @@ class Examination:
             not self._suspects
             and handed_out < _SCANS_PER_WORKER * self.scanner.workers
             and not self._has_suspect_in_hand
-            and time.monotonic() >= self._resume_at
+            and not self._pause.seconds_left
         )
 
     def recall(self, claim: Claim) -> None:
@@ -139,7 +135,7 @@ class Examination:
         oldest = next(iter(self._scans.values()), None)
         if oldest is not None and time.monotonic() - oldest.since > _PATIENCE:
             self._replace_workers(f"no answer for {_PATIENCE} s")
-        is_idle = not self._claimed and not self._scans and time.monotonic() >= self._resume_at
+        is_idle = not self._claimed and not self._scans and not self._pause.seconds_left
         if self._suspects and is_idle:
             self._claim(*self._suspects.popleft())
 
@@ -199,7 +195,7 @@ class Examination:
                 self._drop(path)
             return
         del self._scans[path]
-        self._pause = 0.0
+        self._pause.end()
         self._troubles.clear(_TROUBLE)
         self._journal.scanned(path)
         self._close_retired()
@@ -210,8 +206,7 @@ class Examination:
     def _replace_workers(self, reason: str) -> None:
         """Starts new workers; the files of the old ones are looked at anew."""
         self._troubles.note(_TROUBLE, f"{reason}: they are replaced")
-        self._pause = min(max(_FIRST_PAUSE, 2 * self._pause), _LAST_PAUSE)
-        self._resume_at = time.monotonic() + self._pause
+        self._pause.lengthen()
         self.scanner.renew()
         for path in list(self._scans):
             self._drop(path)

@@ -23,7 +23,7 @@ from threading import Lock
 from dicomguard.config import WatchConfig
 from dicomguard.files import ScannedFile, opened_folder
 from dicomguard.model import FileIdentity
-from dicomguard.watch.events import FolderEvents, Hints, most_folders
+from dicomguard.watch.events import FolderEvents, Hints
 from dicomguard.watch.journal import Journal, Known
 from dicomguard.watch.mounts import remote_kind
 from dicomguard.watch.troubles import Troubles
@@ -85,7 +85,6 @@ class Ingest:
         self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._was_mounted = os.path.ismount(path)
         self._events: FolderEvents | None = None
-        self._missed_watches = False
         self._watch_events()
 
     def configure(self, config: WatchConfig) -> None:
@@ -190,17 +189,20 @@ class Ingest:
         self.left_behind = False
         if self._root_is_there():
             self._unfinished_seen, self._oldest_unfinished = 0, math.inf
-            folders, visited = [""], set[str]()
+            self._require_events()
+            folders, visited, unwatched = [""], set[str](), 0
             while folders:
                 folder = folders.pop()
                 visited.add(folder)
+                if self._events is not None:
+                    unwatched += not self._events.watch(self._absolute(folder))
                 yield from self._listing(folder, folders)
             for folder in self._journal.folders():
                 if folder not in visited:
                     self._journal.forget_folder(folder)
             self.unfinished = self._unfinished_seen
             self._mention_stale_uploads()
-            self._check_events(len(visited))
+            self._check_events(visited, unwatched)
             self._troubles.clear_files(started)
         ended = time.monotonic()
         self.scan_seconds = ended - started
@@ -300,7 +302,6 @@ class Ingest:
     def _watch_events(self) -> None:
         if self._config.poll or remote_kind(self.path):
             return
-        self._missed_watches = False
         try:
             self._events = FolderEvents(self.path, self._hints)
         except OSError as error:
@@ -311,41 +312,38 @@ class Ingest:
             self._events.close()
             self._events = None
 
-    def _check_events(self, folders: int) -> None:
-        """Sees to it that events come for every folder, as far as that can be had.
-
-        Args:
-            folders: How many there are.
-        """
+    def _require_events(self) -> None:
+        """Sees to it that there are events, where they can be had."""
         if self._config.poll or remote_kind(self.path):
             self._close_events()
             self._troubles.clear("events")
-            return
-        most = most_folders()
-        if folders > most:
-            self._close_events()
-            self._without_events(f"{folders} folders are more than the {most} that can be watched")
-            return
-        if self._events is None or not self._events.is_alive():
+        elif self._events is None or not self._events.is_alive():
             self._close_events()
             self._watch_events()
+
+    def _check_events(self, folders: set[str], unwatched: int) -> None:
+        """Notes whether events come for every folder.
+
+        Args:
+            folders: All there are, relative.
+            unwatched: How many of them could not be watched.
+        """
+        if self._events is None:
             return
-        # A folder that came during the scan may not be watched yet; one that is not the next time
-        # either never will be by itself.
-        missing = folders - self._events.watched()
-        if missing <= 0:
+        self._events.drop_gone({self._absolute(folder) for folder in folders})
+        if unwatched:
+            self._without_events(f"{unwatched} of {len(folders)} folders cannot be watched")
+        else:
             self._troubles.clear("events")
-        elif self._missed_watches:
-            self._without_events(f"{missing} of {folders} folders are not watched")
-            self._close_events()
-            self._watch_events()
-        self._missed_watches = missing > 0
+
+    def _absolute(self, path: str) -> str:
+        return os.path.join(self.path, path) if path else self.path
 
     def _without_events(self, reason: str) -> None:
         self._troubles.note(
             "events",
             f"{reason}: files are found by the scan alone, every {self._config.reconcile:g} s "
-            "(see fs.inotify.max_user_watches and fs.inotify.max_queued_events)",
+            "(see fs.inotify.max_user_watches)",
         )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from dicomguard.errors import DicomguardError
+from dicomguard.watch.backoff import Pause
 from dicomguard.watch.troubles import Troubles
 
 _Job = TypeVar("_Job")
@@ -19,10 +19,6 @@ MOST_WAITING = 200
 
 _SUSPICIOUS_FAILURES = 3
 """Jobs in a row that fail before it is thought to be the target's fault."""
-
-_FIRST_PAUSE = 1.0
-_LAST_PAUSE = 60.0
-"""Seconds until a target that failed is tried again; each time twice as long."""
 
 _TARGET_FAILS = {
     errno.ENOSPC,
@@ -82,8 +78,7 @@ class Lane(Generic[_Job]):
         self._waiting: deque[_Job] = deque()
         self._running = 0
         self._failures = 0
-        self._pause = 0.0
-        self._resume_at = 0.0
+        self._pause = Pause()
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     def __len__(self) -> int:
@@ -102,13 +97,13 @@ class Lane(Generic[_Job]):
         """Until `start` has something to do, at least 0; None if that takes an event."""
         if not self._waiting or self._running >= self._most_running:
             return None
-        return max(0.0, self._resume_at - time.monotonic())
+        return self._pause.seconds_left
 
     def start(self) -> None:
         """Starts as many jobs as there are threads for."""
         while self.seconds_to_next() == 0.0:
             self._running += 1
-            self._executor.submit(self._run, self._waiting.popleft(), anew=self._pause > 0)
+            self._executor.submit(self._run, self._waiting.popleft(), anew=bool(self._pause))
 
     def close(self) -> list[_Job]:
         """Waits for the jobs that are being done; answers those that were not begun."""
@@ -132,7 +127,8 @@ class Lane(Generic[_Job]):
     def _finished(self, job: _Job, result: object) -> None:
         self._running -= 1
         if not isinstance(result, OSError | DicomguardError):
-            self._failures, self._pause = 0, 0.0
+            self._failures = 0
+            self._pause.end()
             self._troubles.clear(self.name)
             self._done(job, result)
             return
@@ -140,9 +136,7 @@ class Lane(Generic[_Job]):
         if _is_of_target(result) or self._failures >= _SUSPICIOUS_FAILURES:
             # Last in the queue, in case it was the file's fault after all.
             self._waiting.append(job)
-            if time.monotonic() >= self._resume_at:
-                self._pause = min(max(_FIRST_PAUSE, 2 * self._pause), _LAST_PAUSE)
-                self._resume_at = time.monotonic() + self._pause
+            self._pause.lengthen()
             self._troubles.note(self.name, _reason(result))
         else:
             self._done(job, result)

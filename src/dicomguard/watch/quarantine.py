@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -45,7 +47,7 @@ class Quarantine:
             VaultError: There is no vault at the moment.
         """
         vault = self._vault or self.reopen()
-        if vault.is_allowed(report.sha256):
+        if vault.is_allowed(report.sha256 or _sha256(file)):
             return None
         vault.rules_version = self.rules_version
         return vault.store(file, report)
@@ -81,3 +83,9 @@ class Quarantine:
     def _open(self) -> VaultWriter:
         self._vault = VaultWriter(str(self.folder), rules_version=self.rules_version)
         return self._vault
+
+
+def _sha256(file: ScannedFile) -> str:
+    """The hash of a file whose report has none: a clean one, or one that killed its worker."""
+    with file.opened() as descriptor, os.fdopen(os.dup(descriptor), "rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
