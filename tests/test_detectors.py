@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from dicomguard import Category, FindingKind, Report, ScanSettings, Severity, scan_bytes
+from dicomguard import Category, FindingKind, Region, Report, ScanSettings, Severity, scan_bytes
 from dicomguard.detectors import DETECTORS
 from dicomguard.dicom.budgets import Budgets
+from dicomguard.dicom.walker import walk
 from dicomguard.incomplete import INCOMPLETE
 from dicomguard.payloads import naming
 from dicomguard.unwrap import KINDS as UNWRAPPED
@@ -254,6 +255,15 @@ def test_an_id_is_silent_on_an_honest_file(id_: str) -> None:
 @pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm", "image_dfl.dcm"])
 def test_an_ordinary_image_has_nothing_to_find(name: str) -> None:
     assert scan_bytes(carrier(name).data).findings == ()
+
+
+def test_a_miscounted_group_length_weighs_only_if_it_leads_to_an_element() -> None:
+    elements = walk(carrier().data).elements
+    first = next(each for each in elements if each.region is not Region.META)
+    for error, severity in ((-1, Severity.LOW), (first.end - first.start, Severity.MEDIUM)):
+        report = scan_bytes(carrier().but(group_length_error=error).data)
+        found = [each.kind for each in report.findings if each.kind.id == "META-GL-MISMATCH"]
+        assert [kind.severity for kind in found] == [severity]
 
 
 def test_sequences_as_deep_as_honest_ones_are_no_finding() -> None:

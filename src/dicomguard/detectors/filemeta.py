@@ -51,6 +51,8 @@ GROUP_LENGTH = FindingKind(
     why="A reader that jumps by this length sees another data set than one that walks.",
     reference="CWE-436",
 )
+_MISCOUNTED = replace(GROUP_LENGTH, category=Category.CONFORMANCE, severity=Severity.LOW)
+"""By this length a reader that jumps comes to no element: such a file fails, and cannot deceive."""
 DUPLICATE = FindingKind(
     id="META-DUP",
     title="File meta element twice",
@@ -245,8 +247,16 @@ def _group_length(source: Source, meta: list[Element]) -> Iterator[Finding]:
     actual = meta[-1].end - meta[0].end
     is_cut = meta[-1].end == source.layout.size or source.layout.limits
     if declared != actual and not is_cut:
+        kind = GROUP_LENGTH if _is_element(source, meta[0].end + declared) else _MISCOUNTED
         detail = f"says {declared} bytes, holds {actual}"
-        yield source.finding(GROUP_LENGTH, meta[0].start, meta[0].end, detail=detail)
+        yield source.finding(kind, meta[0].start, meta[0].end, detail=detail)
+
+
+def _is_element(source: Source, offset: int) -> bool:
+    """Whether a reader that jumps to an offset finds an element there."""
+    if source.data[offset + 4 : offset + 6] in VRS:
+        return True
+    return any(element.start == offset for element in source.layout.elements)
 
 
 def _identity(source: Source) -> Iterator[Finding]:
