@@ -86,6 +86,7 @@ def test_a_wheel_has_the_rules(tmp_path: Path) -> None:
     assert sorted(path.name for path in (installed / "dicomguard" / "_rules").iterdir()) == RULES
     assert rules_seen_from(installed) == (installed / "dicomguard" / "_rules", "malicious")
     assert (installed / "dicomguard" / "py.typed").exists()
+    assert (installed / "dicomguard" / "findings" / "POLY.toml").exists()
 
 
 @pytest.mark.slow

@@ -324,15 +324,22 @@ def _rule(name: RuleName, meta: Mapping[str, Any]) -> Rule:
         raise DicomguardError(msg) from error
 
 
+THIRD_PARTY = FindingKind(
+    id="YARA",
+    title="YARA rule of your own pack",
+    category=Category.MALWARE,
+    severity=Severity.HIGH,
+    confidence=Confidence.STRONG,
+    why="A rule of your own pack matched.",
+)
+"""What a rule that knows nothing of dicomguard finds: a hit is what its author hunts."""
+
+
 def _third_party(name: RuleName, meta: Mapping[str, Any]) -> FindingKind:
-    """The finding of a rule that knows nothing of dicomguard: a hit is what its author hunts."""
-    return FindingKind(
-        id="YARA",
+    return replace(
+        THIRD_PARTY,
         title=f"YARA rule {name.name}",
-        category=Category.MALWARE,
-        severity=Severity.HIGH,
-        confidence=Confidence.STRONG,
-        why=str(meta.get("description", "A rule of your own pack matched.")),
+        why=str(meta.get("description", THIRD_PARTY.why)),
         reference=str(meta.get("reference", "")),
     )
 

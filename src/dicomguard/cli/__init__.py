@@ -12,6 +12,7 @@ import click
 
 from dicomguard.cli.check import check_command
 from dicomguard.cli.config import config_group, config_option
+from dicomguard.cli.explain import explain_command, findings_command
 from dicomguard.cli.quarantine import quarantine_group
 from dicomguard.cli.watch import watch_command
 from dicomguard.errors import DicomguardError
@@ -31,6 +32,8 @@ cli.add_command(check_command)
 cli.add_command(watch_command)
 cli.add_command(quarantine_group)
 cli.add_command(config_group)
+cli.add_command(explain_command)
+cli.add_command(findings_command)
 
 
 def main() -> None:

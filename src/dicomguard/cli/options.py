@@ -16,6 +16,17 @@ from dicomguard.scan import ScanSettings
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+rules_option = click.option(
+    "--rules",
+    "rule_folders",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="DIR",
+    help="A folder of YARA rules to use beside the shipped ones; repeatable.",
+)
+"""Whose rules are used."""
+
+
 def scan_options(command: _Command) -> _Command:
     """Options that decide the outcome of a scan."""
     for option in (
@@ -35,14 +46,7 @@ def scan_options(command: _Command) -> _Command:
             type=click.Choice(list(ENGINES)),
             help="YARA engine; the first that is installed if not given.",
         ),
-        click.option(
-            "--rules",
-            "rule_folders",
-            type=click.Path(path_type=Path),
-            multiple=True,
-            metavar="DIR",
-            help="A folder of YARA rules to use beside the shipped ones; repeatable.",
-        ),
+        rules_option,
     ):
         command = option(command)
     return command
