@@ -45,6 +45,7 @@ def test_every_setting_can_be_said(file):
         engine = "yara-x"
         strict = true
         workers = 3
+        suppressions = "/etc/suppressions.toml"
         [check]
         format = "jsonl"
         show_values = true
@@ -68,7 +69,13 @@ def test_every_setting_can_be_said(file):
         """
     )
     config = load(file)
-    assert config.scan == ScanConfig(rules=("/etc/rules",), engine="yara-x", strict=True, workers=3)
+    assert config.scan == ScanConfig(
+        rules=("/etc/rules",),
+        engine="yara-x",
+        strict=True,
+        workers=3,
+        suppressions="/etc/suppressions.toml",
+    )
     assert config.check == CheckConfig(format="jsonl", show_values=True)
     assert config.watch.settle == 2.0
     said = tomllib.loads(file.read_text())

@@ -47,6 +47,10 @@ class ScanConfig(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_u
         Annotated[int, Meta(ge=1)] | None,
         Meta(description="Worker processes; one a core, up to eight, if not given."),
     ] = None
+    suppressions: Annotated[
+        str | None,
+        Meta(description="TOML file of findings that were looked at and do not count."),
+    ] = None
 
 
 class CheckConfig(

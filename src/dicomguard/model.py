@@ -8,6 +8,7 @@ prints is `Report` field by field, so a change here is a change of the versioned
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 from enum import Enum, StrEnum
 
 SCHEMA_VERSION = 1
@@ -143,6 +144,8 @@ class Place:
         chain: The wrappings around the payload, outermost first: ``("base64", "gzip")``; empty
             where there is none, and for an inflated data set. Region, tag path and offset are those
             of the outermost wrapping.
+        private_creator: Creator of the innermost private element that holds it, as the file has it;
+            empty where there is none, and where the finding stands for places that differ in it.
     """
 
     region: Region
@@ -151,6 +154,7 @@ class Place:
     tag_path: str = ""
     inner_offset: int | None = None
     chain: tuple[str, ...] = ()
+    private_creator: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +169,7 @@ class Finding:
         masked: Whether the evidence is the text of a data element's value, which reports hide
             unless they are asked for values.
         rule: Name of the YARA rule; empty for a detector's finding.
+        count: Places alike; more than one where the finding stands for others beside the first.
     """
 
     kind: FindingKind
@@ -173,6 +178,22 @@ class Finding:
     evidence: bytes = b""
     masked: bool = False
     rule: str = ""
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suppressed:
+    """A finding that somebody has looked at and that does not count.
+
+    Attributes:
+        finding: What was found.
+        reason: Why it does not count, in the words of whoever decided that.
+        expires: The last day on which it does not; None for a baseline, which has no end.
+    """
+
+    finding: Finding
+    reason: str
+    expires: date | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +236,7 @@ class Report:
         instance: The object's identifiers.
         sha256: Lower-case hex digest; None where it was not computed (a clean file's is not).
         identity: None where the file could not be opened or did not come from a file.
+        suppressed: What was found and does not count towards the verdict, worst first.
     """
 
     path: str
@@ -227,6 +249,7 @@ class Report:
     instance: Instance = field(default_factory=Instance)
     sha256: str | None = None
     identity: FileIdentity | None = None
+    suppressed: tuple[Suppressed, ...] = ()
 
     @property
     def complete(self) -> bool:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from dicomguard.model import Category, Confidence, Finding, Severity, Verdict
 
-_THREATS = (Category.MALWARE, Category.EXPLOIT)
+THREATS = (Category.MALWARE, Category.EXPLOIT)
+"""The categories of findings that can change a verdict."""
 
 
 def verdict(findings: Iterable[Finding], *, complete: bool, strict: bool = False) -> Verdict:
@@ -23,7 +24,7 @@ def verdict(findings: Iterable[Finding], *, complete: bool, strict: bool = False
     kinds = [
         finding.kind
         for finding in findings
-        if finding.kind.category in _THREATS and finding.kind.confidence > Confidence.WEAK
+        if finding.kind.category in THREATS and finding.kind.confidence > Confidence.WEAK
     ]
     severe = [kind for kind in kinds if kind.severity >= Severity.HIGH]
     if any(kind.category is Category.MALWARE for kind in severe):

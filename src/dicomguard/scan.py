@@ -24,6 +24,7 @@ from dicomguard.incomplete import incomplete_finding, unexamined_report
 from dicomguard.model import Confidence, FileIdentity, Finding, Instance, Report, Verdict
 from dicomguard.payloads.wrappings import Allowance
 from dicomguard.rules import RulePack
+from dicomguard.suppress import Suppressions
 from dicomguard.unwrap import ENCIPHERED, allowance_for, explained, pieces
 
 _MAPPED_FROM = 64 << 20
@@ -41,12 +42,14 @@ class ScanSettings:
         engine: YARA engine, None for the first that is installed.
         strict: Whether one medium finding makes a file suspicious.
         budgets: How much work one file may cause.
+        suppressions: What was looked at and does not count.
     """
 
     rule_folders: tuple[Path, ...] = ()
     engine: str | None = None
     strict: bool = False
     budgets: Budgets = field(default_factory=Budgets)
+    suppressions: Suppressions = field(default_factory=Suppressions)
 
     @property
     def pack(self) -> RulePack:
@@ -135,7 +138,7 @@ def scan_bytes(data: Data, name: str = "", settings: ScanSettings | None = None)
     findings += [incomplete_finding(reason, len(data)) for reason in unexamined]
     findings.sort(key=_worst_first)
     verdict = policy.verdict(findings, complete=not unexamined, strict=settings.strict)
-    return Report(
+    report = Report(
         path=name,
         size=len(data),
         verdict=verdict,
@@ -146,6 +149,7 @@ def scan_bytes(data: Data, name: str = "", settings: ScanSettings | None = None)
         instance=_instance(sources),
         sha256=None if verdict is Verdict.CLEAN else hashlib.sha256(data).hexdigest(),
     )
+    return settings.suppressions.applied(report, strict=settings.strict)
 
 
 def _examine(

@@ -21,6 +21,7 @@ from dicomguard.model import Report
 from dicomguard.reports.jsonl import JsonLines
 from dicomguard.reports.summary import ExitCode, Summary
 from dicomguard.reports.text import TextReport
+from dicomguard.suppress import Baseline
 from dicomguard.workers import ScanPool
 
 _FORMATS: dict[str, type[TextReport | JsonLines]] = {"text": TextReport, "jsonl": JsonLines}
@@ -41,6 +42,19 @@ _STANDARD_INPUT = "-"
     help="Text for people; one JSON object a file, then a summary object, for programs.",
 )
 @click.option("--show-values", is_flag=True, help="Show text values, which may be patient data.")
+@click.option("--show-suppressed", is_flag=True, help="Show suppressed findings, and why.")
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Findings that are known: written by --write-baseline for an archive that was looked at.",
+)
+@click.option(
+    "--write-baseline",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write all that is found now to a baseline.",
+)
 @scan_options
 def check_command(
     paths: tuple[str, ...],
@@ -51,6 +65,10 @@ def check_command(
     *,
     strict: bool,
     show_values: bool,
+    show_suppressed: bool,
+    suppression_file: Path | None,
+    baseline: Path | None,
+    write_baseline: Path | None,
 ) -> None:
     """Examine files, folders with all that is below them, or standard input (-).
 
@@ -67,9 +85,20 @@ def check_command(
     Examples
       dicomguard check /data/incoming
       dicomguard check --format jsonl IM0001 IM0002 > report.jsonl
+      dicomguard check --write-baseline known.json /data/archive
+      dicomguard check --baseline known.json /data/archive
     """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
-    settings = scan_settings(rule_folders, engine, strict=strict)
-    report_to = _FORMATS[format_](show_values=show_values)
+    if baseline and write_baseline:
+        raise click.UsageError("--baseline hides what --write-baseline would have to write")
+    settings = scan_settings(
+        rule_folders,
+        engine,
+        strict=strict,
+        suppression_file=suppression_file,
+        baseline=baseline,
+    )
+    known = Baseline()
+    report_to = _FORMATS[format_](show_values=show_values, show_suppressed=show_suppressed)
     summary = Summary(rules=settings.rules_version, engine=settings.pack.engine)
     candidates: Iterable[Candidate] = _candidates(paths)
     total = 0
@@ -79,10 +108,15 @@ def check_command(
     with ScanPool(settings, workers) as pool, ProgressBar(total) as progress:
         for report, named in _reports(candidates, pool, workers, summary):
             summary.add(report)
+            if write_baseline:
+                known.add(report)
             with progress.aside():
                 report_to.file(report, named=named)
             progress.show(summary)
     report_to.end(summary)
+    if write_baseline:
+        known.write(write_baseline)
+        click.echo(f"note: the baseline knows {len(known)} files that are not clean", err=True)
     if summary.exit_code is ExitCode.USAGE:
         click.echo("error: there was nothing to scan", err=True)
     sys.exit(summary.exit_code)

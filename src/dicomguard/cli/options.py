@@ -11,7 +11,9 @@ import click
 
 from dicomguard.engine import ENGINES
 from dicomguard.payloads import naming
+from dicomguard.reports.escape import printable
 from dicomguard.scan import ScanSettings
+from dicomguard.suppress import Suppressions, load_baseline, load_suppressions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -30,6 +32,14 @@ rules_option = click.option(
 def scan_options(command: _Command) -> _Command:
     """Options that decide the outcome of a scan."""
     for option in (
+        click.option(
+            "--suppressions",
+            "suppression_file",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="TOML file of findings that were looked at and do not count; never read unless"
+            " it is named.",
+        ),
         click.option(
             "--workers",
             type=click.IntRange(min=1),
@@ -53,14 +63,29 @@ def scan_options(command: _Command) -> _Command:
 
 
 def scan_settings(
-    rule_folders: tuple[Path, ...], engine: str | None, *, strict: bool
+    rule_folders: tuple[Path, ...],
+    engine: str | None,
+    *,
+    strict: bool,
+    suppression_file: Path | None = None,
+    baseline: Path | None = None,
 ) -> ScanSettings:
     """Settings whose rules have been loaded, so that a bad pack stops the run before it starts.
 
     Raises:
-        DicomguardError: The rules cannot be loaded.
+        DicomguardError: The rules, the suppressions or the baseline cannot be loaded.
     """
-    settings = ScanSettings(rule_folders=rule_folders, engine=engine, strict=strict)
+    settings = ScanSettings(
+        rule_folders=rule_folders,
+        engine=engine,
+        strict=strict,
+        suppressions=Suppressions(
+            entries=load_suppressions(suppression_file) if suppression_file else (),
+            baseline=load_baseline(baseline) if baseline else {},
+        ),
+    )
+    for entry in settings.suppressions.expired():
+        click.echo(f"note: no longer suppressed: {printable(str(entry))}", err=True)
     _ = settings.pack
     if not naming.is_available():
         click.echo(

@@ -74,7 +74,11 @@ def watch_command(context: click.Context, /, **parameters: Any) -> None:
 
 def _configs(parameters: dict[str, Any]) -> tuple[WatchConfig, ScanConfig]:
     """The settings that the parameters say."""
-    parameters = parameters | {"rules": [str(path) for path in parameters["rule_folders"]]}
+    suppressions = parameters["suppression_file"]
+    parameters = parameters | {
+        "rules": [str(path) for path in parameters["rule_folders"]],
+        "suppressions": str(suppressions) if suppressions else None,
+    }
 
     def of(kind: type[Any]) -> Any:
         return checked(

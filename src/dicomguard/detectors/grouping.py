@@ -13,10 +13,11 @@ def first_of(
     source: Source, kind: FindingKind, elements: Iterable[Element], detail: str = ""
 ) -> Iterator[Finding]:
     """A finding at the first of the elements, with their number; none if there are none."""
-    first, count = None, 0
+    first, count, one_creator = None, 0, True
     for element in elements:
         first = first or element
         count += 1
+        one_creator &= element.creator == first.creator
     if first is None:
         return
     told = [detail] if detail else []
@@ -28,4 +29,6 @@ def first_of(
         detail="; ".join(told),
         region=first.region,
         owner=first,
+        count=count,
+        one_creator=one_creator,
     )

@@ -69,6 +69,7 @@ _KNOWN_AS_HONEST = frozenset(
 _OPAQUE_BYTES = 4096
 _OPAQUE_BITS = 7.2
 _NAMED = 10
+_CREATORS_LISTED = 20
 
 
 class PrivateDetector:
@@ -87,7 +88,7 @@ class PrivateDetector:
         yield from first_of(source, ILLEGAL, (e for e in private if _illegal(e)))
         yield from first_of(source, BAD_CREATOR, (e for e in creators if _is_bad(source, e)))
         yield from _unknown(source, creators)
-        yield from first_of(source, OPAQUE, (e for e in held if _is_opaque(source, e)))
+        yield from _opaque(source, [e for e in held if _is_opaque(source, e)])
 
 
 def _illegal(element: Element) -> bool:
@@ -125,6 +126,16 @@ def _unknown(source: Source, creators: list[Element]) -> Iterator[Finding]:
         yield source.finding(
             UNKNOWN_CREATOR, first.start, first.end, detail=", ".join(names[:_NAMED]) + more
         )
+
+
+def _opaque(source: Source, elements: list[Element]) -> Iterator[Finding]:
+    """A finding for each creator, and one for the rest where there are very many."""
+    by_creator: dict[str, list[Element]] = {}
+    for element in elements:
+        key = element.creator or ""
+        by_creator.setdefault(key if len(by_creator) < _CREATORS_LISTED else "", []).append(element)
+    for alike in by_creator.values():
+        yield from first_of(source, OPAQUE, alike)
 
 
 def _is_opaque(source: Source, element: Element) -> bool:

@@ -177,7 +177,7 @@ class StructureDetector:
                 groups[_graded(source, odd)].append(odd)
         for kind, odds in groups.items():
             first = odds[0]
-            yield _at(source, kind, first.offset, first.owner, _times(len(odds)))
+            yield _at(source, kind, first.offset, first.owner, len(odds))
         if layout.depth > _DEEP:
             severity = Severity.HIGH if layout.depth > _DANGEROUS else Severity.MEDIUM
             start = layout.elements[0].start
@@ -225,13 +225,15 @@ def _is_cut_image(source: Source, odd: Oddity) -> bool:
 
 
 def _at(
-    source: Source, kind: FindingKind, offset: int, owner: Element | Item | None, detail: str
+    source: Source, kind: FindingKind, offset: int, owner: Element | Item | None, count: int
 ) -> Finding:
     size = source.layout.size
     offset = min(offset, size - 1)
     end = min(offset + 8, size)
     region = source.layout.span_at(offset).region
-    return source.finding(kind, offset, end, detail=detail, region=region, owner=owner)
+    return source.finding(
+        kind, offset, end, detail=_times(count), region=region, owner=owner, count=count
+    )
 
 
 def _is_abused(element: Element) -> bool:

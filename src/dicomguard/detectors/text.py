@@ -231,4 +231,4 @@ class TextDetector:
         for kind, origins in hits.items():
             span = source.layout.span_at(min(origins))
             detail = f"{len(origins)} times, first here" if len(origins) > 1 else ""
-            yield source.finding(kind, min(origins), span.end, detail=detail)
+            yield source.finding(kind, min(origins), span.end, detail=detail, count=len(origins))

@@ -133,7 +133,8 @@ def _first(source: Source, kind: FindingKind, spans: list[Span]) -> Finding:
     if len(spans) > 1:
         total = sum(span.end - span.start for span in spans)
         told.append(f"{len(spans)} such places with {total} bytes, the first is here")
-    return source.finding(kind, first.start, first.end, detail="; ".join(filter(None, told)))
+    detail = "; ".join(filter(None, told))
+    return source.finding(kind, first.start, first.end, detail=detail, count=len(spans))
 
 
 def _padding(source: Source, span: Span) -> Iterator[Finding]:
@@ -164,7 +165,9 @@ def _value_slack(source: Source) -> Iterator[Finding]:
                 detail = "after the NUL that ends the text"
                 texts += _slack(source, SLACK, element, hidden, detail)
     if count > 1:
-        texts = [replace(texts[0], detail=f"{texts[0].detail}; {count} such values")]
+        detail = f"{texts[0].detail}; {count} such values"
+        place = replace(texts[0].place, private_creator="")
+        texts = [replace(texts[0], place=place, detail=detail, count=count)]
     yield from texts
     for level in levels.values():
         yield from _document_slack(source, level)

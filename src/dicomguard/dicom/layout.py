@@ -114,6 +114,16 @@ def tag_path(owner: Owner) -> str:
     return " > ".join(levels)
 
 
+def private_creator(owner: Owner) -> str:
+    """Creator of the innermost private element that holds something; empty where there is none."""
+    while owner is not None:
+        element = owner.container if isinstance(owner, Item) else owner
+        if element.creator:
+            return element.creator
+        owner = element.parent
+    return ""
+
+
 class Span(NamedTuple):
     """A run of bytes with one owner.
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from dicomguard.dicom.layout import Data, Element, Inflated, Item, Layout, Owner, Span, tag_path
+from dicomguard.dicom.layout import (
+    Data,
+    Element,
+    Inflated,
+    Item,
+    Layout,
+    Owner,
+    Span,
+    private_creator,
+    tag_path,
+)
 from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.model import EVIDENCE_BYTES, Finding, FindingKind, Place, Region
 
@@ -75,15 +85,18 @@ class Source:
             span = self.layout.span_at(start)
             region, owner = span.region, owner or span.owner
         length = end - start
-        path = tag_path(owner)
+        path, creator = tag_path(owner), private_creator(owner)
         if self.container is None:
-            return Place(region=region, offset=start, length=length, tag_path=path)
+            return Place(
+                region=region, offset=start, length=length, tag_path=path, private_creator=creator
+            )
         return Place(
             region=region,
             offset=self.container.offset,
             length=length,
             tag_path=path,
             inner_offset=start,
+            private_creator=creator,
         )
 
     def finding(
@@ -96,19 +109,28 @@ class Source:
         rule: str = "",
         region: Region | None = None,
         owner: Owner = None,
+        count: int = 1,
+        one_creator: bool = False,
     ) -> Finding:
         """A finding of ``[start, end)`` with its place and evidence.
+
+        Where it stands for several places (``count``) it has a private creator only if they all
+        have it (``one_creator``).
 
         Raises:
             IndexError: As `place` does.
         """
+        place = self.place(start, end, region=region, owner=owner)
+        if count > 1 and not one_creator:
+            place = replace(place, private_creator="")
         return Finding(
             kind=kind,
-            place=self.place(start, end, region=region, owner=owner),
+            place=place,
             detail=detail,
             evidence=bytes(self.data[start : min(end, start + EVIDENCE_BYTES)]),
             masked=self._shows_text(start, min(end, start + EVIDENCE_BYTES), named=bool(rule)),
             rule=rule,
+            count=count,
         )
 
     def values(self) -> Iterator[Span]:

@@ -34,6 +34,8 @@ def finding_to_json(finding: Finding, *, show_values: bool = False) -> dict[str,
         "chain": list(place.chain),
         "detail": finding.detail,
         "evidence": None if hidden else escape.evidence(finding.evidence),
+        "private_creator": place.private_creator,
+        "count": finding.count,
         "rule": finding.rule,
         "reference": kind.reference,
         "attack": kind.attack,
@@ -55,6 +57,11 @@ def report_to_json(report: Report, *, show_values: bool = False) -> dict[str, An
         "instance": asdict(report.instance),
         "unexamined": list(report.unexamined),
         "findings": [finding_to_json(each, show_values=show_values) for each in report.findings],
+        "suppressed": [
+            finding_to_json(each.finding, show_values=show_values)
+            | {"reason": each.reason, "expires": each.expires and each.expires.isoformat()}
+            for each in report.suppressed
+        ],
     }
 
 
@@ -71,6 +78,7 @@ def summary_to_json(summary: Summary) -> dict[str, Any]:
         "verdicts": {str(verdict): summary.verdicts[verdict] for verdict in Verdict},
         "not_fully_examined": summary.incomplete,
         "skipped": dict(summary.skipped),
+        "suppressed": dict(summary.suppressed),
         "exit_code": int(summary.exit_code),
     }
 
@@ -78,7 +86,7 @@ def summary_to_json(summary: Summary) -> dict[str, Any]:
 class JsonLines:
     """Writes reports as they come."""
 
-    def __init__(self, *, show_values: bool) -> None:
+    def __init__(self, *, show_values: bool, show_suppressed: bool = False) -> None:  # noqa: ARG002 (they always are)
         self._show_values = show_values
 
     def file(self, report: Report, *, named: bool) -> None:  # noqa: ARG002 (every file is a line)

@@ -41,6 +41,7 @@ class Summary:
         findings: Number of findings by id.
         incomplete: Files that could not be fully examined, whatever their verdict.
         skipped: What was not opened, by what it is (``symbolic link``, ``FIFO``).
+        suppressed: Number of suppressed findings by id.
     """
 
     rules: str
@@ -51,6 +52,7 @@ class Summary:
     findings: Counter[str] = field(default_factory=Counter)
     incomplete: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
+    suppressed: Counter[str] = field(default_factory=Counter)
 
     def add(self, report: Report) -> None:
         """Count one file."""
@@ -60,6 +62,7 @@ class Summary:
         for finding in report.findings:
             self.kinds.setdefault(finding.kind.id, finding.kind)
             self.findings[finding.kind.id] += 1
+        self.suppressed.update(each.finding.kind.id for each in report.suppressed)
 
     @property
     def files(self) -> int:

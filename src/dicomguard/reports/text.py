@@ -47,15 +47,17 @@ class TextReport:
     A clean file is written only if it was named on the command line.
     """
 
-    def __init__(self, *, show_values: bool) -> None:
+    def __init__(self, *, show_values: bool, show_suppressed: bool = False) -> None:
         self._show_values = show_values
+        self._show_suppressed = show_suppressed
         self._console = Console(
             file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=True
         )
 
     def file(self, report: Report, *, named: bool) -> None:
         """Write one file."""
-        if report.verdict is Verdict.CLEAN and not named:
+        suppressed = report.suppressed if self._show_suppressed else ()
+        if report.verdict is Verdict.CLEAN and not named and not suppressed:
             return
         self._console.print(
             Text.assemble(
@@ -69,6 +71,10 @@ class TextReport:
             self._finding(finding)
         if len(shown) > _LISTED:
             self._console.print(f"    … and {len(shown) - _LISTED} more findings")
+        for each in suppressed:
+            until = f" (until {each.expires})" if each.expires else ""
+            self._finding(each.finding)
+            self._line("suppressed", f"{each.reason}{until}")
         if report.verdict in _ADVICE:
             self._console.print(Text(f"    → {_ADVICE[report.verdict]}", "italic"))
             self._console.print()
@@ -134,6 +140,9 @@ class TextReport:
                 f"{n} {what}{'s' if n > 1 else ''}" for what, n in sorted(summary.skipped.items())
             )
             out.print(f"not opened: {skipped}")
+        if summary.suppressed:
+            ids = ", ".join(f"{id_} {n}" for id_, n in sorted(summary.suppressed.items()))
+            out.print(Text(f"suppressed: {escape.printable(ids)}"))
         lesser = [
             f"{id_} {summary.findings[id_]}"
             for id_, kind in sorted(summary.kinds.items())

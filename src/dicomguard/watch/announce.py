@@ -78,7 +78,9 @@ class Announcer:
         changed = max(said.identity.ctime_ns, said.identity.mtime_ns) / 1e9
         if changed > self._started:
             self._metrics.seconds.observe(max(0.0, time.time() - changed))
-        head = f"{said.outcome} {said.detail}".rstrip()
+        suppressed = _suppressed(said.report)
+        told = f"suppressed {','.join(suppressed)}" if suppressed else ""
+        head = " ".join(filter(None, (said.outcome, said.detail, told)))
         # The path is last, for it may be long.
         _log.info(
             "%s: %s",
@@ -103,6 +105,7 @@ class Announcer:
             fields["dicomguard.verdict"] = str(said.report.verdict)
             fields["rule.id"] = _ids(said.report)
             fields["dicomguard.unexamined"] = list(said.report.unexamined)
+            fields["dicomguard.suppressed"] = _suppressed(said.report)
         if said.record is not None:
             fields["file.hash.sha256"] = said.record.sha256
             fields["dicomguard.record"] = said.record.id
@@ -111,3 +114,8 @@ class Announcer:
 
 def _ids(report: Report) -> list[str]:
     return list(dict.fromkeys(finding.kind.id for finding in report.findings))
+
+
+def _suppressed(report: Report | None) -> list[str]:
+    found = report.suppressed if report is not None else ()
+    return list(dict.fromkeys(each.finding.kind.id for each in found))

@@ -404,7 +404,13 @@ class Pipeline:
     def _set_rules(self, scanner: Scanner) -> None:
         self._quarantine.rules_version = scanner.rules_version
         # A file that stays is known as long as it would be scanned alike.
-        scope = (self.ingest.path, VERSION, scanner.rules_version, scanner.config.strict)
+        scope = (
+            self.ingest.path,
+            VERSION,
+            scanner.rules_version,
+            scanner.config.strict,
+            scanner.suppressions.version,
+        )
         self._journal.limit_to(ascii(scope))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import shutil
@@ -17,7 +18,10 @@ from dicomguard.errors import DicomguardError
 from dicomguard.model import Report, Verdict
 from dicomguard.rules import RulePack
 from dicomguard.scan import ScanSettings
+from dicomguard.suppress import Suppressions, load_suppressions
 from dicomguard.workers import ScanPool
+
+_log = logging.getLogger(__name__)
 
 _SELF_TEST_SECONDS = 60
 
@@ -40,7 +44,7 @@ class Scanner:
         state: Folder for the copy of the rules.
 
     Raises:
-        DicomguardError: A rule does not compile, or the self-test fails.
+        DicomguardError: A rule does not compile, a suppression is wrong, or the self-test fails.
     """
 
     def __init__(self, config: ScanConfig, state: Path) -> None:
@@ -50,9 +54,17 @@ class Scanner:
         self.workers = config.workers or min(8, os.cpu_count() or 1)
         folders = tuple(Path(folder) for folder in config.rules)
         self.rules_version = _version(folders, config.engine)
+        self.suppressions = Suppressions(
+            entries=load_suppressions(Path(config.suppressions)) if config.suppressions else ()
+        )
+        for entry in self.suppressions.expired():
+            _log.warning("no longer suppressed: %s", entry)
         self._copies = Path(tempfile.mkdtemp(prefix=_COPIES, dir=state))
         self._settings = ScanSettings(
-            rule_folders=_copied(folders, self._copies), engine=config.engine, strict=config.strict
+            rule_folders=_copied(folders, self._copies),
+            engine=config.engine,
+            strict=config.strict,
+            suppressions=self.suppressions,
         )
         self._pool = ScanPool(self._settings, self.workers)
         try:
