@@ -446,15 +446,16 @@ def test_ctrl_c_ends_the_run(folder: Path) -> None:
 
 FILE_KEYS = {
     "type", "schema", "path", "verdict", "complete", "size", "sha256", "is_dicom",
-    "transfer_syntax", "instance", "unexamined", "findings",
+    "transfer_syntax", "instance", "unexamined", "findings", "suppressed",
 }  # fmt: skip
 FINDING_KEYS = {
     "id", "title", "category", "severity", "confidence", "region", "tag_path", "offset", "length",
-    "inner_offset", "chain", "detail", "evidence", "rule", "reference", "attack",
+    "inner_offset", "chain", "detail", "evidence", "private_creator", "count", "rule",
+    "reference", "attack",
 }  # fmt: skip
 SUMMARY_KEYS = {
     "type", "schema", "dicomguard", "rules", "engine", "files", "bytes", "verdicts",
-    "not_fully_examined", "skipped", "exit_code",
+    "not_fully_examined", "skipped", "suppressed", "exit_code",
 }  # fmt: skip
 
 
