@@ -101,6 +101,8 @@ def test_a_finding_as_json() -> None:
         "chain": [],
         "detail": "what it is",
         "evidence": "MZ\\x90\\x00",
+        "private_creator": "",
+        "count": 1,
         "rule": "",
         "reference": "PS3.10",
         "attack": "T1036",

@@ -75,7 +75,7 @@ def test_what_an_entry_means_no_longer_counts(means):
     report = scan(FILE, entry(**means))
     assert report.verdict is Verdict.CLEAN
     (found,) = [each for each in report.suppressed if each.finding.kind.id == "EMB-PE"]
-    assert (found.reason, found.expires) == ("looked at", TOMORROW)
+    assert (found.reason, found.expires) == ("looked at", TOMORROW.isoformat())
     assert "EMB-PE" not in {each.kind.id for each in report.findings}
 
 

@@ -8,7 +8,6 @@ prints is `Report` field by field, so a change here is a change of the versioned
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date
 from enum import Enum, StrEnum
 
 SCHEMA_VERSION = 1
@@ -188,12 +187,13 @@ class Suppressed:
     Attributes:
         finding: What was found.
         reason: Why it does not count, in the words of whoever decided that.
-        expires: The last day on which it does not; None for a baseline, which has no end.
+        expires: The last day on which it does not, ``2027-01-31``; empty for a baseline, which has
+            no end.
     """
 
     finding: Finding
     reason: str
-    expires: date | None = None
+    expires: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,7 +141,9 @@ class Suppressions:
             return None
         for entry in entries:
             if entry.covers(finding, report.sha256, report.path):
-                return Suppressed(finding=finding, reason=entry.reason, expires=entry.expires)
+                return Suppressed(
+                    finding=finding, reason=entry.reason, expires=entry.expires.isoformat()
+                )
         if report.sha256 and finding.kind.id in self.baseline.get(report.sha256, ()):
             return Suppressed(finding=finding, reason=_BASELINE_REASON)
         return None

@@ -59,7 +59,7 @@ def report_to_json(report: Report, *, show_values: bool = False) -> dict[str, An
         "findings": [finding_to_json(each, show_values=show_values) for each in report.findings],
         "suppressed": [
             finding_to_json(each.finding, show_values=show_values)
-            | {"reason": each.reason, "expires": each.expires and each.expires.isoformat()}
+            | {"reason": each.reason, "expires": each.expires or None}
             for each in report.suppressed
         ],
     }
