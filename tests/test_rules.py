@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from dicomguard.errors import DicomguardError
 from dicomguard.gather import SEPARATOR, Where
 from dicomguard.model import Region
 from dicomguard.rules import FINDINGS_PER_RULE, RulePack, shipped_rules
+from fixtures.build import all_fixtures
 from fixtures.carriers import CARRIER, carrier, document
 from fixtures.dicomfile import (
     PATIENT_NAME,
@@ -35,7 +37,7 @@ from fixtures.dicomfile import (
     sequence,
     tag_text,
 )
-from fixtures.executables import tiny_pe
+from fixtures.executables import launcher, tiny_pe
 from fixtures.formats import pdf
 
 COMMENTS = 0x00104000
@@ -292,6 +294,68 @@ def test_a_rule_without_our_meta_runs_on_the_whole_file(
     assert (found.rule, found.kind.id, found.place.offset) == ("a", "YARA", 0)
     assert (found.kind.severity, found.kind.confidence) == (Severity.HIGH, Confidence.STRONG)
     assert "a" in found.kind.title
+
+
+PROGRAM = tiny_pe()
+ON_A_PROGRAM = {
+    "start": "uint16(0) == 0x5A4D",
+    "size": f"filesize == {len(PROGRAM)}",
+    "pe": "pe.is_pe and pe.number_of_sections == 1 and pe.imports(/kernel32.dll/i, /.*/) > 0",
+    "dotnet": "pe.is_pe and not dotnet.is_dotnet",
+    "hash": f'hash.md5(0, filesize) == "{hashlib.md5(PROGRAM).hexdigest()}"',
+    "math": "uint16(0) == 0x5A4D and math.entropy(0, filesize) < 4",
+}
+MODULES = "".join(f'import "{module}" ' for module in ("pe", "elf", "dotnet", "math", "hash"))
+WITH_A_PROGRAM = ("pe-explicit", "pe-deflated", "pe-nested", "pe-pixels", "pe-tail", "pe-document")
+
+
+@engines
+@pytest.mark.parametrize("condition", list(ON_A_PROGRAM))
+@pytest.mark.parametrize("name", WITH_A_PROGRAM)
+def test_a_payload_is_a_file_of_its_own_to_it(
+    folder: Path, engine: str, condition: str, name: str
+) -> None:
+    fixture = all_fixtures()[name]
+    source = f"{MODULES} rule a {{ condition: {ON_A_PROGRAM[condition]} }}"
+    (found,) = own(scan_bytes(fixture.data, settings=settings(folder, source, engine)))
+    (program,) = fixture.expected
+    place = found.place
+    assert (place.region, place.tag_path) == (program.region, program.tag_path)
+    assert (place.offset, place.inner_offset) == (program.offset, program.inner_offset)
+    assert (place.length, found.rule) == (len(PROGRAM), "a")
+
+
+@engines
+def test_a_program_of_another_format_is_a_file_too(folder: Path, engine: str) -> None:
+    source = f"{MODULES} rule a {{ condition: elf.machine == elf.EM_X86_64 }}"
+    file = all_fixtures()["elf-x86_64"]
+    (found,) = own(scan_bytes(file.data, settings=settings(folder, source, engine)))
+    assert found.place.offset == file.expected[0].offset
+
+
+@engines
+def test_what_is_unwrapped_is_a_file_too(folder: Path, engine: str) -> None:
+    source = f"rule a {{ condition: {ON_A_PROGRAM['start']} }}"
+    report = scan_bytes(all_fixtures()["base64"].data, settings=settings(folder, source, engine))
+    (found,) = own(report)
+    assert (found.place.chain, found.place.inner_offset) == (("base64",), 0)
+
+
+@engines
+def test_a_document_is_a_file_whatever_it_is(folder: Path, engine: str) -> None:
+    source = 'rule a { strings: $a = "words" condition: $a at 5 }'
+    data = document(b"just words").data
+    (found,) = own(scan_bytes(data, settings=settings(folder, source, engine)))
+    assert found.place.region is Region.DOCUMENT
+    assert data[found.place.offset :][: found.place.length] == b"words"
+
+
+@engines
+def test_one_match_is_not_told_twice(folder: Path, engine: str) -> None:
+    source = 'rule a { strings: $a = "cannot be run in DOS" condition: $a }'
+    data = carrier().with_(*private(launcher())).data
+    (found,) = own(scan_bytes(data, settings=settings(folder, source, engine)))
+    assert found.place.offset == data.index(b"cannot be run in DOS")
 
 
 @engines

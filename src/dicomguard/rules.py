@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 from dicomguard.dicom.source import Source
 from dicomguard.engine import (
-    CompiledRules,
     Match,
     RuleName,
     RuleSyntaxError,
@@ -107,16 +106,23 @@ class RulePack:
         self.engine = engine or default_engine()
         sources = _read(folders)
         self.rules: dict[RuleName, Rule] = {}
-        self._sets: dict[Where, CompiledRules] = {}
+        plain: dict[str, str] = {}
         by_where: dict[Where, dict[str, str]] = defaultdict(dict)
         for namespace, source in sources.items():
             rules = _declared(self.engine, namespace, source)
             self.rules |= {rule.name: rule for rule in rules}
-            by_where[rules[0].where if rules else Where.FILE][namespace] = source
+            if rules and all(rule.kind.id == THIRD_PARTY.id for rule in rules):
+                plain[namespace] = source
+            else:
+                by_where[rules[0].where if rules else Where.FILE][namespace] = source
         by_where[Where.FILE][_WRAPPINGS] = _wrapping_rules(BY_MAGIC)
         by_where[Where.NONPIXEL][_WRAPPINGS] = _wrapping_rules(BY_PLAINTEXT)
-        for where, members in by_where.items():
-            self._sets[where] = compile_rules(self.engine, members)
+        self._sets = [
+            (where, compile_rules(self.engine, members)) for where, members in by_where.items()
+        ]
+        self._plain = compile_rules(self.engine, plain) if plain else None
+        if self._plain:
+            self._sets.append((Where.FILE, self._plain))
         digest = hashlib.sha256()
         for namespace, source in sorted(sources.items()):
             digest.update(f"{namespace}\0{source}\0".encode())
@@ -127,7 +133,7 @@ class RulePack:
         findings: list[Finding] = []
         limits: list[str] = []
         triggers: list[Match] = []
-        for where, rules in self._sets.items():
+        for where, rules in self._sets:
             buffer = gathered[where]
             if not len(buffer.data):
                 continue
@@ -151,6 +157,72 @@ class RulePack:
                         f" than {SECONDS_PER_RULE:.0f} s"
                     )
         return Found(findings, limits, triggers)
+
+    def find_inside(
+        self, source: Source, found: Sequence[Finding]
+    ) -> tuple[list[Finding], list[str]]:
+        """Run the rules that know nothing of dicomguard over what lies in a source.
+
+        Each payload that was found, and the encapsulated document, is to them a file of its own;
+        the places are those in the source.
+
+        Args:
+            source: Where the payloads lie.
+            found: What `find` found there.
+
+        Returns:
+            Findings, and why some may be missing, in words.
+        """
+        if self._plain is None:
+            return [], []
+        known = {
+            (each.rule, source.extent(each.place)[0])
+            for each in found
+            if each.kind.id == THIRD_PARTY.id
+        }
+        findings: list[Finding] = []
+        limits: list[str] = []
+        deadline = time.monotonic() + SECONDS_PER_SET
+        for (start, end), what in _files_within(source, found).items():
+            seconds = int(deadline - time.monotonic())
+            if seconds < 1:
+                limits.append(f"the rules took longer than {SECONDS_PER_SET} s over the payloads")
+                break
+            result = self._plain.scan(source.data[start:end], seconds)
+            limits += result.limits
+            for rule, at, length in _first_of_each(result.matches):
+                if rule in self.rules and (rule.name, start + at) not in known:
+                    place = (start + at, start + at + length) if length else (start, end)
+                    findings.append(
+                        source.finding(
+                            self.rules[rule].kind, *place, detail=f"in: {what}", rule=rule.name
+                        )
+                    )
+        return findings, limits
+
+
+def _files_within(source: Source, found: Sequence[Finding]) -> dict[tuple[int, int], str]:
+    """Runs of bytes that would be files of their own elsewhere, and what they are.
+
+    What begins where the source does has been looked at with it.
+    """
+    files = {
+        (span.start, span.end): "the encapsulated document"
+        for span in source.values()
+        if span.region is Region.DOCUMENT
+    }
+    for each in found:
+        if each.kind.id != THIRD_PARTY.id:
+            files.setdefault(source.extent(each.place), each.detail or each.kind.title)
+    return {(start, end): what for (start, end), what in files.items() if start < end and start}
+
+
+def _first_of_each(matches: Sequence[Match]) -> list[Match]:
+    """The first match of each rule."""
+    first: dict[RuleName, Match] = {}
+    for match in matches:
+        first.setdefault(match.rule, match)
+    return list(first.values())
 
 
 def _confirmed(source: Source, rule: Rule, matches: Sequence[Match]) -> tuple[list[Finding], bool]:

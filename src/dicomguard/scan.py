@@ -6,7 +6,7 @@ import hashlib
 import mmap
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -31,6 +31,13 @@ _MAPPED_FROM = 64 << 20
 """Files of this size are mapped instead of read."""
 _FINDINGS_LISTED = 1_000
 """With more findings in unwrapped data than these nothing more is unwrapped."""
+
+
+Witness = Callable[[Finding, Source], None]
+"""Is shown each finding while the data in which it lies are at hand.
+
+Not all that it sees gets into the report: what an inner finding explains does not.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +82,11 @@ def _pack(folders: tuple[Path, ...], engine: str | None) -> RulePack:
     return RulePack(folders, engine)
 
 
-def scan_file(path: str | os.PathLike[str], settings: ScanSettings | None = None) -> Report:
+def scan_file(
+    path: str | os.PathLike[str],
+    settings: ScanSettings | None = None,
+    witness: Witness | None = None,
+) -> Report:
     """Examine one file.
 
     The file is opened without following a symbolic link and is never written to.
@@ -83,6 +94,7 @@ def scan_file(path: str | os.PathLike[str], settings: ScanSettings | None = None
     Args:
         path: A regular file.
         settings: Rules and limits; the shipped rules if None.
+        witness: Is shown what is found.
 
     Returns:
         The report; ``incomplete`` with the reason where the file cannot be read.
@@ -94,7 +106,7 @@ def scan_file(path: str | os.PathLike[str], settings: ScanSettings | None = None
     name = os.fspath(path)
     try:
         with _opened(name) as (data, identity):
-            report = scan_bytes(data, name, settings)
+            report = scan_bytes(data, name, settings, witness)
             after = os.stat(name, follow_symlinks=False)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -105,18 +117,25 @@ def scan_file(path: str | os.PathLike[str], settings: ScanSettings | None = None
     return replace(report, identity=identity)
 
 
-def scan_bytes(data: Data, name: str = "", settings: ScanSettings | None = None) -> Report:
+def scan_bytes(
+    data: Data,
+    name: str = "",
+    settings: ScanSettings | None = None,
+    witness: Witness | None = None,
+) -> Report:
     """Examine the bytes of one file.
 
     Args:
         data: All of it.
         name: What the report calls it.
         settings: Rules and limits; the shipped rules if None.
+        witness: Is shown what is found.
 
     Raises:
         DicomguardError: The rules cannot be loaded.
     """
     settings = settings or ScanSettings()
+    witness = witness or _no_witness
     layout = walk(data, settings.budgets)
     sources = [Source(data=data, layout=layout, file=layout)]
     inflated = layout.inflated
@@ -128,10 +147,13 @@ def scan_bytes(data: Data, name: str = "", settings: ScanSettings | None = None)
     findings: list[Finding] = []
     unexamined = list(layout.limits)
     for source in sources:
-        found, limits = _examine(source, settings, allowance)
+        found, limits = _examine(source, settings, allowance, witness)
         unexamined += limits
         for detector in DETECTORS:
-            found += detector.find(source, found)
+            more = list(detector.find(source, found))
+            for each in more:
+                witness(each, source)
+            found += more
         findings += found
     unexamined += allowance.limits
     unexamined = list(dict.fromkeys(unexamined))
@@ -152,8 +174,12 @@ def scan_bytes(data: Data, name: str = "", settings: ScanSettings | None = None)
     return settings.suppressions.applied(report, strict=settings.strict)
 
 
+def _no_witness(_finding: Finding, _source: Source) -> None:
+    """Looks away."""
+
+
 def _examine(
-    source: Source, settings: ScanSettings, allowance: Allowance
+    source: Source, settings: ScanSettings, allowance: Allowance, witness: Witness
 ) -> tuple[list[Finding], list[str]]:
     """What the rules find in a source and in everything that is wrapped in it.
 
@@ -161,15 +187,21 @@ def _examine(
     """
     gathered = Gathered(source)
     findings, limits, triggers = settings.pack.find(gathered)
+    inside, more_limits = settings.pack.find_inside(source, findings)
+    findings += inside
+    limits += more_limits
+    for each in findings:
+        witness(each, source)
     unwrapped: list[Finding] = []
     for wrapped, content in pieces(
         gathered, triggers, allowance, engine=settings.pack.engine, budgets=settings.budgets
     ):
-        inner, more_limits = _examine(content, settings, allowance)
+        inner, more_limits = _examine(content, settings, allowance, witness)
         limits += more_limits
         if wrapped.known and not any(_is_confirmed(each) for each in inner):
             detail = f"its DOS stub shows under {wrapped.name}"
             inner = [source.finding(ENCIPHERED, *wrapped.known, detail=detail)]
+            witness(inner[0], source)
         findings = [each for each in findings if not explained(each, wrapped, inner)]
         unwrapped += inner
         if len(unwrapped) > _FINDINGS_LISTED:

@@ -99,6 +99,11 @@ class Source:
             private_creator=creator,
         )
 
+    def extent(self, place: Place) -> tuple[int, int]:
+        """Where in ``data`` a place of this source begins and ends."""
+        start = place.offset if place.inner_offset is None else place.inner_offset
+        return start, start + place.length
+
     def finding(
         self,
         kind: FindingKind,
