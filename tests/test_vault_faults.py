@@ -90,8 +90,9 @@ def assert_in_one_place(vault_path, bad, content, *, stored):
     if bad.exists():
         assert bad.read_bytes() == content
     elif not stored:
-        # Even the way back failed, and what was taken waits in the vault.
-        (parked,) = (vault_path / "pending").glob("*.original")
+        # Even the way back failed, and what was taken waits in the vault, or under another name.
+        in_vault = (vault_path / "pending").glob("*.original")
+        (parked,) = [*in_vault, *bad.parent.glob(".*.part")]
         assert parked.read_bytes() == content
 
 

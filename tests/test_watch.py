@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
 from dataclasses import replace
@@ -18,7 +19,7 @@ import pytest
 from dicomguard.config import ScanConfig, WatchConfig
 from dicomguard.dicom.budgets import Budgets
 from dicomguard.errors import DicomguardError
-from dicomguard.files import ChangedError, ScannedFile, identity_of
+from dicomguard.files import ChangedError, ScannedFile, identity_of, parked_name
 from dicomguard.model import Verdict
 from dicomguard.quarantine import Vault, restore
 from dicomguard.watch import pipeline as pipeline_module
@@ -433,7 +434,7 @@ def test_clean_files_are_delivered_and_bad_ones_are_not(tmp_path, ingest, vault,
         assert daemon.stop() == 0
     delivered = deliver / "study" / "series" / "IM1"
     assert delivered.read_bytes() == CLEAN
-    assert delivered.stat().st_ino == inode
+    assert delivered.stat().st_ino != inode  # a name that the sender has kept leads elsewhere
     assert not [path for path in ingest.rglob("*") if path.is_file()]
     assert [path for path in deliver.rglob("*") if path.is_file()] == [delivered]
 
@@ -475,8 +476,8 @@ def test_a_delivered_file_is_what_was_scanned(ingest, deliver_path):
     path.write_bytes(CLEAN)
     path.chmod(0o640)
     os.utime(path, ns=(1_500_000_000_123_456_789,) * 2)
-    with Delivery(str(deliver_path), str(ingest)) as delivery:
-        delivery.deliver(scanned(path), "x/y/a")
+    with Delivery(str(deliver_path)) as delivery:
+        delivery.deliver(scanned(path), "x/y/a", hashlib.sha256(CLEAN).hexdigest())
     delivered = deliver_path / "x" / "y" / "a"
     assert delivered.read_bytes() == CLEAN
     assert delivered.stat().st_mtime_ns == 1_500_000_000_123_456_789
@@ -492,7 +493,7 @@ def test_an_occupied_place_stays_as_it_is(tmp_path, ingest, deliver_path, there)
     file = scanned(path)
     outside = tmp_path / "outside"
     outside.mkdir()
-    with Delivery(str(deliver_path), str(ingest)) as delivery:
+    with Delivery(str(deliver_path)) as delivery:
         target = deliver_path / "x" / "a"
         if "as folder" not in there:
             target.parent.mkdir()
@@ -507,7 +508,7 @@ def test_an_occupied_place_stays_as_it_is(tmp_path, ingest, deliver_path, there)
         else:
             target.parent.symlink_to(outside)
         with pytest.raises(OccupiedError):
-            delivery.deliver(file, "x/a")
+            delivery.deliver(file, "x/a", None)
     assert facts(path)[0] == CLEAN
     assert list(outside.iterdir()) == []
     if there == "file":
@@ -517,29 +518,120 @@ def test_an_occupied_place_stays_as_it_is(tmp_path, ingest, deliver_path, there)
 def test_a_delivery_that_a_crash_cut_short_is_finished(ingest, deliver_path):
     path = ingest / "a"
     path.write_bytes(CLEAN)
-    with Delivery(str(deliver_path), str(ingest)) as delivery:
+    with Delivery(str(deliver_path)) as delivery:
         (deliver_path / "a").write_bytes(CLEAN)  # the copy has its name, the original is not gone
-        delivery.deliver(scanned(path), "a")
+        delivery.deliver(scanned(path), "a", None)
         assert not path.exists()
         path.write_bytes(CLEAN)
         with contextlib.suppress(OSError):
             (deliver_path / "a").unlink()
             os.link(path, deliver_path / "a")
-            delivery.deliver(scanned(path), "a")
+            delivery.deliver(scanned(path), "a", None)
             assert not path.exists()
+
+
+def test_content_with_another_hash_is_not_delivered(ingest, deliver_path):
+    """Where neither leases nor times can be relied on, as on a network share."""
+    path = ingest / "a"
+    path.write_bytes(CLEAN)
+    with Delivery(str(deliver_path)) as delivery, pytest.raises(ChangedError):
+        delivery.deliver(scanned(path), "a", hashlib.sha256(EXECUTABLE).hexdigest())
+    assert path.read_bytes() == CLEAN
+    assert list(deliver_path.iterdir()) == []
+
+
+def test_a_name_or_descriptor_that_the_sender_keeps_is_of_no_use(tmp_path, ingest, deliver_path):
+    path, name = ingest / "a", tmp_path / "name"
+    path.write_bytes(CLEAN)
+    os.link(path, name)
+    with path.open("rb") as kept, Delivery(str(deliver_path)) as delivery:
+        delivery.deliver(scanned(path), "a", None)
+        name.write_bytes(EXECUTABLE)
+        with open(f"/proc/self/fd/{kept.fileno()}", "r+b") as again:
+            again.write(EXECUTABLE)
+    assert (deliver_path / "a").read_bytes() == CLEAN
+
+
+def test_a_hole_is_delivered_as_a_hole(ingest, deliver_path):
+    path = ingest / "a"
+    with path.open("wb") as file:
+        file.write(CLEAN)
+        file.seek(1 << 30)
+        file.write(CLEAN)
+        file.truncate(2 << 30)
+    with path.open("rb") as source, Delivery(str(deliver_path)) as delivery:
+        delivery.deliver(scanned(path), "a", None)
+        delivered = deliver_path / "a"
+        assert delivered.stat().st_blocks * 512 < 4 << 20
+        subprocess.run(["cmp", "-", delivered], stdin=source, check=True)
+
+
+class SwappingFile(ScannedFile):
+    """Something takes the file's name at the very last moment."""
+
+    swap = staticmethod(lambda: None)
+
+    def remove(self):
+        SwappingFile.swap()
+        super().remove()
+
+
+@pytest.mark.parametrize("kind", ["file", "symlink", "folder", "nothing"])
+def test_what_takes_the_name_of_a_delivered_file_stays(tmp_path, ingest, deliver_path, kind):
+    path, other = ingest / "a", ingest / "other"
+    path.write_bytes(CLEAN)
+    if kind == "file":
+        other.write_bytes(EXECUTABLE)
+    elif kind == "symlink":
+        other.symlink_to(tmp_path)
+    elif kind == "folder":
+        other.mkdir()
+
+    def swap():
+        path.unlink()
+        if kind != "nothing":
+            other.rename(path)
+
+    file = scanned(path)
+    file = SwappingFile(folder=file.folder, name=file.name, path=file.path, identity=file.identity)
+    SwappingFile.swap = staticmethod(swap)
+    with Delivery(str(deliver_path)) as delivery:
+        delivery.deliver(file, "a", None)
+    assert (deliver_path / "a").read_bytes() == CLEAN
+    assert [each.name for each in ingest.iterdir()] == ([] if kind == "nothing" else ["a"])
+    if kind == "file":
+        assert path.read_bytes() == EXECUTABLE
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_what_was_parked_at_a_crash_gets_its_name_back(ingest, taken):
+    path = ingest / "a"
+    path.write_bytes(EXECUTABLE)
+    file = scanned(path)
+    path.rename(ingest / parked_name("a", file.identity))
+    if taken:
+        path.write_bytes(CLEAN)
+        file.give_back()
+    else:
+        with pytest.raises(ChangedError), file.opened():
+            pass
+    found = sorted(each.read_bytes() for each in ingest.iterdir())
+    assert found == sorted([EXECUTABLE, CLEAN] if taken else [EXECUTABLE])
+    assert all(each.name.startswith("a") for each in ingest.iterdir())
+    assert path.read_bytes() == (CLEAN if taken else EXECUTABLE)
 
 
 def test_a_changed_or_open_file_is_not_delivered(ingest, deliver_path):
     path = ingest / "a"
     path.write_bytes(CLEAN)
-    with Delivery(str(deliver_path), str(ingest)) as delivery:
+    with Delivery(str(deliver_path)) as delivery:
         file = scanned(path)
         path.write_bytes(EXECUTABLE)
         with pytest.raises(ChangedError):
-            delivery.deliver(file, "a")
+            delivery.deliver(file, "a", None)
         file = scanned(path)
         with path.open("ab"), pytest.raises(ChangedError):
-            delivery.deliver(file, "a")
+            delivery.deliver(file, "a", None)
     assert path.read_bytes() == EXECUTABLE
     assert not (deliver_path / "a").exists()
 
@@ -575,7 +667,7 @@ def service_in_process(
         kept = quarantine(vault)
         stack.callback(kept.close)
         journal = stack.enter_context(Journal(vault / "state"))
-        delivery = stack.enter_context(Delivery(str(deliver), str(ingest))) if deliver else None
+        delivery = stack.enter_context(Delivery(str(deliver))) if deliver else None
         scanner = Meddling(ScanConfig(workers=1), vault / "state")
         if budgets is not None:
             scanner.limit(budgets)

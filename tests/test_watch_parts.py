@@ -77,13 +77,13 @@ def test_a_writer_is_seen_a_reader_is_not_and_one_who_comes_late_waits(tmp_path)
     with path.open("rb") as source, path.open("rb"):
         with path.open("ab"), kept_from_writers(source.fileno()) as guard:
             assert not guard.quiet
-            assert not guard.holds()
+            assert not guard.still_quiet()
         with kept_from_writers(source.fileno()) as guard:
             assert guard.quiet
-            assert guard.holds()
+            assert guard.still_quiet()
             # The kernel tells this process about the late writer: that must not kill it.
             writer = subprocess.Popen(["sh", "-c", f"echo x >> '{path}'"])
-            until(lambda: not guard.holds(), "somebody who waits to write")
+            until(lambda: not guard.still_quiet(), "somebody who waits to write")
             time.sleep(0.1)
             assert path.stat().st_size == len(CLEAN)
         assert writer.wait(SECONDS) == 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import hashlib
 import os
 import secrets
 import stat
@@ -22,6 +24,9 @@ CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEX
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """How a folder is opened: it may not be a link to one."""
 
+
+_RENAME_NOREPLACE = 1
+"""Of ``renameat2(2)``, which Python does not have."""
 
 _UNNAMED_FLAGS = os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC
 _NO_UNNAMED = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}
@@ -58,9 +63,12 @@ class ScannedFile:
         """
         try:
             descriptor = os.open(self.name, READ_FLAGS, dir_fd=self.folder)
+        except FileNotFoundError as error:
+            self.give_back()  # after which it is looked at anew
+            raise ChangedError(self.path) from error
         except OSError as error:
             # ELOOP: a symbolic link by now; ENXIO: a socket; ENOTDIR cannot be, names hold no "/".
-            if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
+            if error.errno in (errno.ELOOP, errno.ENXIO):
                 raise ChangedError(self.path) from error
             raise
         try:
@@ -75,25 +83,51 @@ class ScannedFile:
         if not stat.S_ISREG(info.st_mode) or identity_of(info) != self.identity:
             raise ChangedError(self.path)
 
-    def unlink(self) -> None:
-        """Removes the name, if it still is the file that was scanned.
+    def remove(self) -> None:
+        """Removes the file, and nothing that has taken its name meanwhile.
 
-        Its inode, size and modification time are compared immediately before: a hard link of the
-        file to another place has changed its ctime since. A file that replaces it in the few
-        microseconds between goes unseen; `VaultWriter` uses this only across file systems.
+        What has the name is first given another (`parked_name`) and looked at under that, for
+        there is no way to unlink a name only if it still leads to a certain file. It is the file
+        if inode, size and modification time are: a new name or link changes the ctime.
 
         Raises:
             ChangedError: Another file has the name by now, or none.
+            OSError: It cannot be removed. It is where it was; where even that cannot be, it will
+                be after `give_back`.
         """
+        parked = parked_name(self.name, self.identity)
         try:
-            info = os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
+            os.rename(self.name, parked, src_dir_fd=self.folder, dst_dir_fd=self.folder)
         except FileNotFoundError as error:
             raise ChangedError(self.path) from error
-        if not same_but_ctime(info, self.identity):
-            raise ChangedError(self.path)
-        # It was there; an NFS server that is asked twice says the second time that it was not.
+        try:
+            info = os.stat(parked, dir_fd=self.folder, follow_symlinks=False)
+            if same_but_ctime(info, self.identity):
+                os.unlink(parked, dir_fd=self.folder)
+                return
+        except OSError:
+            with suppress(OSError):
+                self.give_back()
+            raise
+        self.give_back()
+        raise ChangedError(self.path)
+
+    def give_back(self) -> None:
+        """Gives what an interrupted `remove` has parked its name again; does nothing without.
+
+        Where the name is taken by now, it gets one that begins with it.
+
+        Raises:
+            OSError: It cannot be given.
+        """
+        parked = parked_name(self.name, self.identity)
         with suppress(FileNotFoundError):
-            os.unlink(self.name, dir_fd=self.folder)
+            info = os.stat(parked, dir_fd=self.folder, follow_symlinks=False)
+            try:
+                rename_without_overwriting(self.folder, parked, self.folder, self.name)
+            except FileExistsError:
+                name = f"{os.fsdecode(os.fsencode(self.name)[:200])}.{info.st_ino}"
+                rename_without_overwriting(self.folder, parked, self.folder, name)
 
 
 class NewFile:
@@ -203,6 +237,34 @@ def opened_folder(path: str, *, root: int | None = None) -> Iterator[int]:
         yield folder
     finally:
         os.close(folder)
+
+
+def parked_name(name: str, identity: FileIdentity) -> str:
+    """What `ScannedFile.remove` calls a file for a moment: hidden, and known after a crash."""
+    digest = hashlib.sha256(f"{identity}".encode() + os.fsencode(name)).hexdigest()
+    return f".{digest[:32]}.part"
+
+
+def rename_without_overwriting(folder: int, name: str, target: int, new_name: str) -> None:
+    """Moves a thing from a folder to another, both by their descriptors.
+
+    Raises:
+        FileExistsError: Something has the new name.
+        OSError: It cannot be moved.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(name), os.fsencode(new_name)
+    if libc.renameat2(folder, names[0], target, names[1], _RENAME_NOREPLACE) == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in (errno.EINVAL, errno.ENOSYS):  # NFS, some FUSE
+        raise OSError(code, os.strerror(code))
+    if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        # A folder has no hard links; renaming one replaces nothing but an empty folder.
+        os.rename(name, new_name, src_dir_fd=folder, dst_dir_fd=target)
+        return
+    os.link(name, new_name, src_dir_fd=folder, dst_dir_fd=target, follow_symlinks=False)
+    os.unlink(name, dir_fd=folder)
 
 
 def same_but_ctime(info: os.stat_result, identity: FileIdentity) -> bool:

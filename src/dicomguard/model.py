@@ -234,7 +234,7 @@ class Report:
         is_dicom: Whether a DICOM structure was recognised.
         transfer_syntax: UID by which the data set was read; empty where unknown.
         instance: The object's identifiers.
-        sha256: Lower-case hex digest; None where it was not computed (a clean file's is not).
+        sha256: Lower-case hex digest; None where it was not computed (a clean file's seldom is).
         identity: None where the file could not be opened or did not come from a file.
         suppressed: What was found and does not count towards the verdict, worst first.
     """

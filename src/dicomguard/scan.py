@@ -50,6 +50,7 @@ class ScanSettings:
         strict: Whether one medium finding makes a file suspicious.
         budgets: How much work one file may cause.
         suppressions: What was looked at and does not count.
+        hash_clean: Whether the report of a clean file has its SHA-256 too.
     """
 
     rule_folders: tuple[Path, ...] = ()
@@ -57,6 +58,7 @@ class ScanSettings:
     strict: bool = False
     budgets: Budgets = field(default_factory=Budgets)
     suppressions: Suppressions = field(default_factory=Suppressions)
+    hash_clean: bool = False
 
     @property
     def pack(self) -> RulePack:
@@ -169,7 +171,9 @@ def scan_bytes(
         is_dicom=layout.is_dicom,
         transfer_syntax=layout.transfer_syntax,
         instance=_instance(sources),
-        sha256=None if verdict is Verdict.CLEAN else hashlib.sha256(data).hexdigest(),
+        sha256=hashlib.sha256(data).hexdigest()
+        if settings.hash_clean or verdict is not Verdict.CLEAN
+        else None,
     )
     return settings.suppressions.applied(report, strict=settings.strict)
 

@@ -59,7 +59,7 @@ def watch_command(context: click.Context, /, **parameters: Any) -> None:
         remove_old_copies(folders.state)
         delivery = None
         if folders.deliver is not None:
-            delivery = stack.enter_context(Delivery(str(folders.deliver), str(folders.ingest)))
+            delivery = stack.enter_context(Delivery(str(folders.deliver)))
         service = WatchService(
             str(folders.ingest),
             config,

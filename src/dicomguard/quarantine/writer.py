@@ -48,6 +48,7 @@ from dicomguard.files import (
     ScannedFile,
     identity_of,
     opened_folder,
+    rename_without_overwriting,
     same_but_ctime,
 )
 from dicomguard.model import Report, Verdict
@@ -211,7 +212,7 @@ class VaultWriter(Vault):
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            file.unlink()
+            file.remove()
         else:
             # The renaming itself changes the ctime.
             if not same_but_ctime(self.pending.stat(parked), file.identity):
@@ -295,14 +296,16 @@ class VaultWriter(Vault):
             link, a folder) stays, until the next opening of the vault finds its place free.
         """
         parked = record.id + ORIGINAL_SUFFIX
+        parent, name = os.path.split(record.original_path)
+        with suppress(FileNotFoundError, NotADirectoryError), opened_folder(parent) as folder:
+            _original(record, folder).give_back()
         try:
             info = self.pending.stat(parked)
         except FileNotFoundError:
             return True
-        parent, name = os.path.split(record.original_path)
         try:
             with opened_folder(parent) as folder:
-                _move_without_overwriting(self.pending, parked, Folder(folder), name)
+                rename_without_overwriting(self.pending.descriptor, parked, folder, name)
                 os.fsync(folder)
         except OSError as error:
             if not stat.S_ISREG(info.st_mode):
@@ -372,6 +375,7 @@ class VaultWriter(Vault):
         with ExitStack() as stack:
             try:
                 folder = stack.enter_context(opened_folder(parent))
+                _original(record, folder).give_back()
             except (FileNotFoundError, NotADirectoryError):
                 folder = None  # it went, and what was in it
             if self.pending.exists(record.id + ORIGINAL_SUFFIX):
@@ -446,6 +450,13 @@ def _sha256(source: BufferedReader) -> str:
     return hashlib.file_digest(source, "sha256").hexdigest()
 
 
+def _original(record: Record, folder: int) -> ScannedFile:
+    """The file that a record is of, in its folder."""
+    name = os.path.basename(record.original_path)
+    path = record.original_path
+    return ScannedFile(folder=folder, name=name, path=path, identity=record.identity)
+
+
 def _stored(record: Record, text: bytes) -> Entry:
     ids = dict.fromkeys(str(finding.get("id")) for finding in record.findings)
     return Entry.now(
@@ -496,15 +507,6 @@ def _sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _move_without_overwriting(folder: Folder, name: str, target: Folder, new_name: str) -> None:
-    if stat.S_ISDIR(folder.stat(name).st_mode):
-        # A folder has no hard links; renaming one replaces nothing but an empty folder.
-        folder.rename(name, target, new_name)
-        return
-    folder.link(name, target, new_name)
-    folder.unlink(name)
 
 
 def _new_id() -> str:

@@ -13,12 +13,10 @@ from typing import Self
 from dicomguard.errors import DicomguardError
 from dicomguard.files import FOLDER_FLAGS, READ_FLAGS, ChangedError, NewFile, ScannedFile
 from dicomguard.reports.escape import printable
-from dicomguard.watch.mounts import remote_kind
-from dicomguard.watch.settle import WriterGuard, kept_from_writers
+from dicomguard.watch.settle import kept_from_writers
 
-_COPY_BYTES = 1 << 20
-_NOT_LINKABLE = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}
-"""Another file system, a kernel that lets nobody link another's file, too many links, no links."""
+_NOT_CLONABLE = {errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM}
+"""What ``copy_file_range(2)`` says between file systems, and on those that do not have it."""
 
 
 class OccupiedError(Exception):
@@ -28,26 +26,22 @@ class OccupiedError(Exception):
 class Delivery:
     """The folder that clean files move to.
 
-    A file appears there complete and at once. It is moved if nobody else can get at its content:
-    it has one name, and a lease keeps writers off until that name is gone from the ingest folder.
-    Else, and on another file system, a copy is delivered that gets its name when it is whole and
-    has been read back. A crash between that and the removal of the original leaves both, and the
-    next delivery of the original sees that it is there.
+    What appears there is a copy, complete and at once, that was read back and has the hash of what
+    was scanned. So nobody who still has the original open, or another name of it, can get at what
+    was delivered. File systems that can let the copy share its blocks with the original. A crash
+    before the original is removed leaves both, and its next delivery sees that it is there.
 
     Files can be delivered by several threads at a time.
 
     Args:
         folder: Made where there is none; its parent must exist.
-        source: The folder that the files come from.
 
     Raises:
         DicomguardError: The folder cannot be used.
     """
 
-    def __init__(self, folder: str, source: str) -> None:
+    def __init__(self, folder: str) -> None:
         self.folder = folder
-        # There a lease says nothing of writers on other machines.
-        self._can_move = remote_kind(source) is None
         try:
             with suppress(FileExistsError):
                 os.mkdir(folder)
@@ -87,12 +81,13 @@ class Delivery:
         except OSError:
             return None
 
-    def deliver(self, file: ScannedFile, relative: str) -> None:
-        """Moves a file.
+    def deliver(self, file: ScannedFile, relative: str, sha256: str | None) -> None:
+        """Delivers a file, and removes the original.
 
         Args:
             file: What was scanned.
             relative: Its path in the ingest folder.
+            sha256: Of what was scanned, lower-case hex; None where only its identity is known.
 
         Raises:
             ChangedError: It is not what was scanned any more, or is about to be changed; it is
@@ -109,35 +104,20 @@ class Delivery:
             if not guard.quiet:
                 raise ChangedError(file.path)
             try:
-                moved = self._place(file, descriptor, guard, folder, name)
+                with NewFile(folder, name) as copy:
+                    _copy(file, descriptor, copy, sha256)
+                    if not guard.still_quiet():
+                        raise ChangedError(file.path)
+                    copy.appear()
             except FileExistsError as error:
-                if not _is_same(descriptor, folder, name):
+                if not _is_there(descriptor, folder, name, sha256):
                     raise OccupiedError from error
-                moved = _is_very_same(descriptor, folder, name)
-            os.fsync(folder)
+                file.require_unchanged(descriptor)
+                os.fsync(folder)
             # What took the file's name since then is another file, with its own turn to come.
             with suppress(ChangedError):
-                file.unlink()
+                file.remove()
             os.fsync(file.folder)
-            if moved and not guard.holds():
-                _take_back(file, descriptor, folder, name)
-
-    def _place(
-        self, file: ScannedFile, descriptor: int, guard: WriterGuard, folder: int, name: str
-    ) -> bool:
-        """Gives the file its new name; whether it is the very file, not a copy."""
-        if self._can_move and guard.holds() and os.fstat(descriptor).st_nlink == 1:
-            try:
-                _link(descriptor, folder, name)
-            except OSError as error:
-                if error.errno not in _NOT_LINKABLE:
-                    raise
-            else:
-                return True
-        with NewFile(folder, name) as copy:
-            _copy(file, descriptor, copy)
-            copy.appear()
-        return False
 
     @contextmanager
     def _opened_folder(self, relative: str) -> Iterator[int]:
@@ -161,77 +141,73 @@ class Delivery:
             os.close(current)
 
 
-def _link(descriptor: int, folder: int, name: str) -> None:
-    """Gives the open file, whatever its name has become, a name in a folder."""
-    os.link(f"/proc/self/fd/{descriptor}", name, dst_dir_fd=folder, follow_symlinks=True)
-
-
-def _take_back(file: ScannedFile, descriptor: int, folder: int, name: str) -> None:
-    """Undoes a move: somebody opened the file before its old name was gone, and waits to write.
-
-    Raises:
-        ChangedError: Always. The file is where it was, or, if its name was taken meanwhile, under
-            one that begins with it.
-    """
-    back = file.name
-    try:
-        _link(descriptor, file.folder, back)
-    except FileExistsError:
-        back = f"{os.fsdecode(os.fsencode(file.name)[:200])}.{os.fstat(descriptor).st_ino}"
-        _link(descriptor, file.folder, back)
-    os.unlink(name, dir_fd=folder)
-    os.fsync(folder)
-    raise ChangedError(file.path)
-
-
-def _copy(file: ScannedFile, source: int, copy: NewFile) -> None:
+def _copy(file: ScannedFile, source: int, copy: NewFile, sha256: str | None) -> None:
     """Copies bytes, times, permissions and, where allowed, the owner; durable afterwards.
 
     Raises:
-        ChangedError: The file changed meanwhile.
+        ChangedError: The file changed meanwhile, or before.
         OSError: Also where the copy does not read back as what was written.
     """
     info = os.fstat(source)
-    written = hashlib.sha256()
-    os.lseek(source, 0, os.SEEK_SET)
-    while data := os.read(source, _COPY_BYTES):
-        written.update(data)
-        copy.stream.write(data)
-    file.require_unchanged(source)
     target = copy.stream.fileno()
+    _copy_bytes(source, target, info.st_size)
     with suppress(PermissionError):
         os.fchown(target, info.st_uid, info.st_gid)
     os.fchmod(target, stat.S_IMODE(info.st_mode) & 0o777)
     os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
     copy.sync()
     with open(f"/proc/self/fd/{target}", "rb") as again:
-        if hashlib.file_digest(again, "sha256").digest() != written.digest():
-            raise OSError(errno.EIO, "the copy does not read back as it was written")
+        copied = hashlib.file_digest(again, "sha256").hexdigest()
+    as_scanned = copied == (sha256 or _sha256(source))
+    file.require_unchanged(source)
+    if not as_scanned and sha256 is None:
+        raise OSError(errno.EIO, "the copy does not read back as it was written")
+    if not as_scanned:
+        raise ChangedError(file.path)
 
 
-def _is_very_same(descriptor: int, folder: int, name: str) -> bool:
-    """Whether the file itself is there already."""
-    info = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    return os.path.samestat(info, os.fstat(descriptor))
+def _copy_bytes(source: int, target: int, size: int) -> None:
+    """Copies what is no hole: a terabyte of nothing stays nothing."""
+    os.ftruncate(target, size)
+    at = 0
+    while at < size:
+        try:
+            at = os.lseek(source, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return  # there is only a hole from here on
+        end = os.lseek(source, at, os.SEEK_HOLE)
+        while at < end:
+            copied = _copy_range(source, target, at, end - at)
+            if not copied:
+                return  # it has become shorter, which its hash will tell
+            at += copied
 
 
-def _is_same(descriptor: int, folder: int, name: str) -> bool:
-    """Whether the file is there already: itself, or one with the same bytes."""
-    if _is_very_same(descriptor, folder, name):
-        return True
+def _copy_range(source: int, target: int, at: int, count: int) -> int:
+    """Copies some bytes to the same place, by sharing them where that is possible."""
+    try:
+        return os.copy_file_range(source, target, count, at, at)
+    except OSError as error:
+        if error.errno not in _NOT_CLONABLE:
+            raise
+    os.lseek(target, at, os.SEEK_SET)
+    return os.sendfile(target, source, at, count)
+
+
+def _is_there(descriptor: int, folder: int, name: str, sha256: str | None) -> bool:
+    """Whether the content was delivered before, and the daemon died before it said so."""
     info = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if not stat.S_ISREG(info.st_mode) or info.st_size != os.fstat(descriptor).st_size:
         return False
     there = os.open(name, READ_FLAGS, dir_fd=folder)
     try:
-        return _sha256(there) == _sha256(descriptor)
+        return _sha256(there) == (sha256 or _sha256(descriptor))
     finally:
         os.close(there)
 
 
-def _sha256(descriptor: int) -> bytes:
-    digest = hashlib.sha256()
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    while data := os.read(descriptor, _COPY_BYTES):
-        digest.update(data)
-    return digest.digest()
+def _sha256(descriptor: int) -> str:
+    with open(f"/proc/self/fd/{descriptor}", "rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()

@@ -12,6 +12,7 @@ import logging
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from dicomguard.config import WatchConfig
@@ -280,7 +281,7 @@ class Pipeline:
     def _deliver(self, job: _Job) -> None:
         if self._delivery is not None:
             with self.ingest.file(job.path, job.identity) as file:
-                self._delivery.deliver(file, job.path)
+                self._delivery.deliver(file, job.path, job.report.sha256)
 
     def _reopen_quarantine(self) -> None:
         self._quarantine.reopen()
@@ -374,6 +375,8 @@ class Pipeline:
         """Finds out what became of the files that were in hand when the daemon died."""
         gone = []
         for claim in self._journal.claims():
+            with suppress(OSError), self.ingest.file(claim.path, claim.identity) as file:
+                file.give_back()
             if claim.is_at(self.ingest.stat(claim.path)):
                 self.examination.recall(claim)
             else:

@@ -65,6 +65,7 @@ class Scanner:
             engine=config.engine,
             strict=config.strict,
             suppressions=self.suppressions,
+            hash_clean=True,
         )
         self._pool = ScanPool(self._settings, self.workers)
         try:

@@ -60,7 +60,7 @@ class WriterGuard:
     """What is known of those who write to an open file, and a hold on those who want to.
 
     Attributes:
-        quiet: Nobody has the file open for writing, as far as that can be known.
+        quiet: Nobody had the file open for writing, as far as that can be known.
         leased: It is known, and whoever opens the file for writing now has to wait.
     """
 
@@ -69,9 +69,11 @@ class WriterGuard:
         self.quiet = quiet
         self.leased = leased
 
-    def holds(self) -> bool:
-        """Whether nobody waits to write: who does, will once the guard is gone."""
-        return self.leased and fcntl.fcntl(self._descriptor, fcntl.F_GETLEASE) == fcntl.F_RDLCK
+    def still_quiet(self) -> bool:
+        """Whether nobody waits to write, as far as that can be known."""
+        if not self.leased:
+            return self.quiet
+        return fcntl.fcntl(self._descriptor, fcntl.F_GETLEASE) == fcntl.F_RDLCK
 
 
 @contextmanager
