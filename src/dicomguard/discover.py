@@ -16,12 +16,14 @@ class Candidate(NamedTuple):
         named: Whether the user named it, rather than a folder above it.
         skipped: Why it is not opened (``symbolic link``, ``FIFO``); empty for a file to scan.
         problem: Why it could not be looked at at all; empty if it could.
+        size: Bytes of a file to scan.
     """
 
     path: str
     named: bool = False
     skipped: str = ""
     problem: str = ""
+    size: int = 0
 
 
 _SPECIAL = (
@@ -43,16 +45,17 @@ def discover(paths: Iterable[str]) -> Iterator[Candidate]:
             if os.path.isdir(path):
                 yield from _folder(path)
             else:
-                yield _classify(path, os.lstat(path).st_mode, named=True)
+                yield _classify(path, os.lstat(path), named=True)
         except OSError as error:
             yield Candidate(path, named=True, problem=error.strerror or str(error))
 
 
-def _classify(path: str, mode: int, *, named: bool) -> Candidate:
-    for is_kind, name in _SPECIAL:
-        if is_kind(mode):
-            return Candidate(path, named, skipped=name)
-    return Candidate(path, named)
+def _classify(path: str, info: os.stat_result, *, named: bool) -> Candidate:
+    if not stat.S_ISREG(info.st_mode):
+        for is_kind, name in _SPECIAL:
+            if is_kind(info.st_mode):
+                return Candidate(path, named, skipped=name)
+    return Candidate(path, named, size=info.st_size)
 
 
 def _folder(top: str) -> Iterator[Candidate]:
@@ -68,12 +71,12 @@ def _folder(top: str) -> Iterator[Candidate]:
         below = []
         for entry in listed:
             try:
-                mode = entry.stat(follow_symlinks=False).st_mode
+                info = entry.stat(follow_symlinks=False)
             except OSError as error:
                 yield Candidate(entry.path, problem=error.strerror or str(error))
                 continue
-            if stat.S_ISDIR(mode):
+            if stat.S_ISDIR(info.st_mode):
                 below.append(entry.path)
             else:
-                yield _classify(entry.path, mode, named=False)
+                yield _classify(entry.path, info, named=False)
         pending += reversed(below)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-from dicomguard import policy
+from dicomguard import policy, unwrap
 from dicomguard.detectors import DETECTORS
+from dicomguard.dicom import dictionary
 from dicomguard.dicom.budgets import Budgets
 from dicomguard.dicom.layout import Data
 from dicomguard.dicom.source import Source
@@ -22,6 +23,7 @@ from dicomguard.files import READ_FLAGS, identity_of
 from dicomguard.gather import Gathered
 from dicomguard.incomplete import incomplete_finding, unexamined_report
 from dicomguard.model import Confidence, FileIdentity, Finding, Instance, Report, Verdict
+from dicomguard.payloads import naming
 from dicomguard.payloads.wrappings import Allowance
 from dicomguard.rules import RulePack
 from dicomguard.suppress import Suppressions
@@ -82,6 +84,17 @@ class ScanSettings:
 @lru_cache(maxsize=4)
 def _pack(folders: tuple[Path, ...], engine: str | None) -> RulePack:
     return RulePack(folders, engine)
+
+
+def prepare(settings: ScanSettings) -> None:
+    """Load what scans need and would else load when they first do; shared by forked processes.
+
+    Raises:
+        DicomguardError: The rules cannot be loaded.
+    """
+    unwrap.prepare(settings.pack.engine)
+    dictionary.load()
+    naming.is_available()
 
 
 def scan_file(

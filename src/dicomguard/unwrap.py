@@ -233,6 +233,12 @@ def _by_value(
 _NEEDLE = "needle_"
 
 
+def prepare(engine: str) -> None:
+    """Compile what is looked for, once in a process."""
+    for keyed in (XOR, ADD):
+        _needles(keyed, engine)
+
+
 @lru_cache(maxsize=4)
 def _needles(keyed: Keyed, engine: str) -> CompiledRules:
     """The needles of a cipher, a rule each."""

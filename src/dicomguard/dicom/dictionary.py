@@ -28,6 +28,12 @@ def _table(name: str) -> ModuleType:
     return module
 
 
+def load() -> None:
+    """Read the tables, which are else read when they are first asked."""
+    for name in ("_dicom_dict", "_private_dict", "_uid_dict"):
+        _table(name)
+
+
 _REPEATING = (0x50, 0x60, 0x7F)
 _REPEATING_GROUPS = (0x0020, 0x0028, 0x1000, 0x1010)
 """Where PS3.6 has repeating elements; a test holds it to pydicom's list."""

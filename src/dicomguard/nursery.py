@@ -1,0 +1,178 @@
+"""The process that workers are forked from, and what a worker does.
+
+It has one thread, so that a fork is safe whatever the process that wants workers is doing, and it
+has everything loaded that workers need, which they share. It never touches a file to be scanned.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+from contextlib import suppress
+from typing import NoReturn
+
+from dicomguard.incomplete import unexamined_report
+from dicomguard.model import Report
+from dicomguard.sandbox import abilities, confine
+from dicomguard.scan import ScanSettings, prepare, scan_file
+from dicomguard.wire import encode
+
+SECONDS_PER_FILE = 300
+"""Time after which a worker is killed."""
+
+MEMORY_PER_WORKER = 2 << 30
+"""Bytes of private memory a worker may use; mapped files do not count."""
+
+BIRTH, KILL = b"b", b"k"
+"""What a nursery is asked for: a worker on the socket that comes along, or the end of one."""
+
+NUMBERS = struct.Struct("<qi")
+"""Of a worker: its process, and its status as ``os.waitpid`` gives it, or `ALIVE`."""
+
+ALIVE = -1
+
+LENGTH = struct.Struct("<I")
+"""Before each message to or from a worker."""
+
+_OWN_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that a whole group gets; what they mean is for the process that wants workers to say."""
+
+
+def serve(control: socket.socket, settings: ScanSettings) -> NoReturn:
+    """Fork workers on demand until ``control`` is closed; then end with all of them.
+
+    Raises:
+        DicomguardError: The rules cannot be loaded.
+    """
+    _detach(control.fileno())
+    nursery = _Nursery(control, settings)
+    try:
+        nursery.run()
+    finally:
+        nursery.end()
+        os._exit(0)
+
+
+def _detach(*kept: int) -> None:
+    """Let go of what belongs to the process that this one was forked from."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    for number in _OWN_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
+    os.dup2(nowhere, 1)  # a rule's console.log is no part of the report
+    low = 3
+    for descriptor in sorted(kept):
+        os.closerange(low, descriptor)
+        low = descriptor + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+
+
+class _Nursery:
+    def __init__(self, control: socket.socket, settings: ScanSettings) -> None:
+        self._control = control
+        self._settings = settings
+        self._children: dict[int, int] = {}
+        """Descriptor that tells of its end, by process."""
+        self._born = 0
+        _ = settings.pack
+        abilities()
+
+    def run(self) -> None:
+        """Do what is asked, and tell of every worker's end."""
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        while True:
+            for descriptor, _ in poll.poll():
+                if descriptor != self._control.fileno():
+                    poll.unregister(descriptor)
+                    self._bury(descriptor)
+                    continue
+                message, descriptors, _, _ = socket.recv_fds(self._control, 64, 1)
+                if not message:
+                    return
+                if message[:1] == BIRTH:
+                    poll.register(self._fork(descriptors[0]), select.POLLIN)
+                else:
+                    pid, _ = NUMBERS.unpack(message[1:])
+                    if pid in self._children:
+                        os.kill(pid, signal.SIGKILL)
+
+    def end(self) -> None:
+        """End all workers."""
+        for pid in self._children:
+            os.kill(pid, signal.SIGKILL)
+
+    def _fork(self, descriptor: int) -> int:
+        """Fork a worker; all but the first find everything loaded, and share it.
+
+        A lone file needs little of it.
+        """
+        if self._born == 1:
+            prepare(self._settings)
+            gc.collect()
+            gc.freeze()
+        self._born += 1
+        pid = os.fork()
+        if not pid:
+            with suppress(BaseException):
+                _work(descriptor, self._settings)
+            os._exit(1)
+        os.close(descriptor)
+        self._children[pid] = os.pidfd_open(pid)
+        self._tell(pid, ALIVE)
+        return self._children[pid]
+
+    def _bury(self, descriptor: int) -> None:
+        pid = next(pid for pid, each in self._children.items() if each == descriptor)
+        _, status = os.waitpid(pid, 0)
+        del self._children[pid]
+        os.close(descriptor)
+        self._tell(pid, status)
+
+    def _tell(self, pid: int, status: int) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._control.send(NUMBERS.pack(pid, status))
+
+
+# ---------------------------------------------------------------------- a worker
+
+
+def _work(descriptor: int, settings: ScanSettings) -> NoReturn:
+    """Scan the files whose names come in, in order, until there are no more."""
+    _detach(descriptor)
+    channel = socket.socket(fileno=descriptor)
+    confine(MEMORY_PER_WORKER)
+    while True:
+        length = channel.recv(LENGTH.size, socket.MSG_WAITALL)
+        if len(length) < LENGTH.size:
+            os._exit(0)
+        for path in json.loads(channel.recv(*LENGTH.unpack(length), socket.MSG_WAITALL)):
+            _grant_time()
+            answer = encode(_scan(path, settings))
+            channel.sendall(LENGTH.pack(len(answer)) + answer)
+
+
+def _grant_time() -> None:
+    """Have the kernel end the worker should nobody be left to do so."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(used.ru_utime + used.ru_stime) + SECONDS_PER_FILE + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
+
+
+def _scan(path: str, settings: ScanSettings) -> Report:
+    try:
+        return scan_file(path, settings)
+    except MemoryError:
+        return unexamined_report(path, f"the scan needed more than {MEMORY_PER_WORKER >> 20} MiB")
+    except Exception as error:  # noqa: BLE001 - a defect here must not call a file clean
+        return unexamined_report(path, f"the scanner failed: {type(error).__name__}: {error}")
