@@ -385,12 +385,14 @@ def test_the_engine_is_chosen_and_named(folder: Path, engine: str) -> None:
     assert run.summary["engine"] == engine
 
 
-def test_several_workers_answer_in_order(folder: Path) -> None:
+def test_reports_come_in_order_of_name_if_asked(folder: Path) -> None:
     names = [f"{number:03}" for number in range(60)]
     for name in names:
         put(folder, name, "poly-pe" if name.endswith("7") else "ct")
-    run = check_json("--workers", "4", folder)
+    run = check_json("--workers", "4", "--sort", folder)
     assert [Path(each["path"]).name for each in run.files] == names
+    unsorted = check_json("--workers", "4", folder)
+    assert sorted(Path(each["path"]).name for each in unsorted.files) == names
     assert [name for name, verdict in run.verdicts.items() if verdict == "malicious"] == [
         name for name in names if name.endswith("7")
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing.forkserver
 import os
 import resource
 import signal
@@ -66,16 +65,19 @@ def holder(path: Path) -> int:
 
 
 def workers() -> list[int]:
-    """Worker processes: the children of the server that forks them."""
-    server = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    """Worker processes: the children of this process's child that forks them."""
+    return [child for nursery in children(os.getpid()) for child in children(nursery)]
+
+
+def children(parent: int) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+                its_parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
             except OSError:
                 continue
-            if int(parent) == server:
+            if int(its_parent) == parent:
                 found.append(int(entry.name))
     return found
 

@@ -156,7 +156,7 @@ def _work(descriptor: int, settings: ScanSettings) -> NoReturn:
         length = channel.recv(LENGTH.size, socket.MSG_WAITALL)
         if len(length) < LENGTH.size:
             os._exit(0)
-        for path in json.loads(channel.recv(*LENGTH.unpack(length), socket.MSG_WAITALL)):
+        for path in json.loads(channel.recv(LENGTH.unpack(length)[0], socket.MSG_WAITALL)):
             _grant_time()
             answer = encode(_scan(path, settings))
             channel.sendall(LENGTH.pack(len(answer)) + answer)

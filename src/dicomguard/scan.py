@@ -94,7 +94,7 @@ def prepare(settings: ScanSettings) -> None:
     """
     unwrap.prepare(settings.pack.engine)
     dictionary.load()
-    naming.is_available()
+    naming.load()
 
 
 def scan_file(

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from dicomguard import nursery, wire
 from dicomguard.errors import DicomguardError
@@ -51,7 +51,7 @@ class Task(NamedTuple):
 
     path: str
     size: int | None = None
-    key: object = None
+    key: Any = None
 
 
 @dataclass(slots=True, eq=False)
@@ -112,6 +112,12 @@ class Crew:
         self._stop = _start(theirs, settings)
         theirs.close()
         self.watch(self._control)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """End the workers; what they have not finished gets no report."""
@@ -379,7 +385,7 @@ class ScanPool:
                     self._crew.hand_out(self._submitted)
                     self._submitted.clear()
                 for task, report in self._crew.reports(_TICK):
-                    answer: Future[Report] = task.key  # type: ignore[assignment]
+                    answer: Future[Report] = task.key
                     with self._lock:
                         self._open.discard(answer)
                     answer.set_result(report)

@@ -5,29 +5,23 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from dicomguard.batch import Batch
 from dicomguard.cli.options import scan_options, scan_settings
 from dicomguard.cli.progress import ProgressBar
 from dicomguard.discover import Candidate, discover
-from dicomguard.incomplete import unexamined_report
-from dicomguard.model import Report
 from dicomguard.reports.jsonl import JsonLines
 from dicomguard.reports.summary import ExitCode, Summary
 from dicomguard.reports.text import TextReport
 from dicomguard.suppress import Baseline
-from dicomguard.workers import ScanPool
 
 _FORMATS: dict[str, type[TextReport | JsonLines]] = {"text": TextReport, "jsonl": JsonLines}
-_IN_FLIGHT_PER_WORKER = 32
-"""Files that are handed out ahead of the report."""
-
 _STANDARD_INPUT = "-"
 
 
@@ -55,6 +49,7 @@ _STANDARD_INPUT = "-"
     metavar="FILE",
     help="Write all that is found now to a baseline.",
 )
+@click.option("--sort", is_flag=True, help="Report in order of name, not as files are done.")
 @scan_options
 def check_command(
     paths: tuple[str, ...],
@@ -69,6 +64,7 @@ def check_command(
     suppression_file: Path | None,
     baseline: Path | None,
     write_baseline: Path | None,
+    sort: bool,
 ) -> None:
     """Examine files, folders with all that is below them, or standard input (-).
 
@@ -100,19 +96,25 @@ def check_command(
     known = Baseline()
     report_to = _FORMATS[format_](show_values=show_values, show_suppressed=show_suppressed)
     summary = Summary(rules=settings.rules_version, engine=settings.pack.engine)
-    candidates: Iterable[Candidate] = _candidates(paths)
-    total = 0
-    if ProgressBar.is_wanted():
-        candidates = list(candidates)
-        total = sum(not candidate.skipped for candidate in candidates)
-    with ScanPool(settings, workers) as pool, ProgressBar(total) as progress:
-        for report, named in _reports(candidates, pool, workers, summary):
-            summary.add(report)
-            if write_baseline:
-                known.add(report)
-            with progress.aside():
-                report_to.file(report, named=named)
-            progress.show(summary)
+    batch = Batch(settings, workers, ordered=sort)
+    with ExitStack() as spools:
+        spooled: set[str] = set()
+        candidates: Iterable[Candidate] = _candidates(paths, spools, spooled)
+        total = 0
+        if ProgressBar.is_wanted():
+            candidates = list(candidates)
+            total = sum(not candidate.skipped for candidate in candidates)
+        with ProgressBar(total) as progress:
+            for candidate, made in batch.reports(candidates):
+                is_input = candidate.path in spooled
+                report = replace(made, path=_STANDARD_INPUT) if is_input else made
+                summary.add(report)
+                if write_baseline:
+                    known.add(report)
+                with progress.aside():
+                    report_to.file(report, named=candidate.named)
+                progress.show(summary)
+    summary.skipped = batch.skipped
     report_to.end(summary)
     if write_baseline:
         known.write(write_baseline)
@@ -122,52 +124,25 @@ def check_command(
     sys.exit(summary.exit_code)
 
 
-def _reports(
-    candidates: Iterable[Candidate], pool: ScanPool, workers: int, summary: Summary
-) -> Iterator[tuple[Report, bool]]:
-    """Reports in the order in which their files were found, and whether the file was named."""
-    handed_out: deque[tuple[Future[Report], bool]] = deque()
-    for candidate in candidates:
-        if candidate.skipped:
-            summary.skipped[candidate.skipped] += 1
-            continue
-        handed_out.append((_scan(candidate, pool), candidate.named))
-        while handed_out and (
-            handed_out[0][0].done() or len(handed_out) > workers * _IN_FLIGHT_PER_WORKER
-        ):
-            report, named = handed_out.popleft()
-            yield report.result(), named
-    for report, named in handed_out:
-        yield report.result(), named
-
-
-def _candidates(paths: tuple[str, ...]) -> Iterator[Candidate]:
+def _candidates(
+    paths: tuple[str, ...], spools: ExitStack, spooled: set[str]
+) -> Iterator[Candidate]:
     for path in paths:
         if path == _STANDARD_INPUT:
-            yield Candidate(path, named=True)
+            yield _standard_input(spools, spooled)
         else:
             yield from discover([path])
 
 
-def _scan(candidate: Candidate, pool: ScanPool) -> Future[Report]:
-    if candidate.problem:
-        answer: Future[Report] = Future()
-        answer.set_result(unexamined_report(candidate.path, candidate.problem))
-        return answer
-    if candidate.path == _STANDARD_INPUT:
-        return _scan_standard_input(pool)
-    return pool.submit(candidate.path)
-
-
-def _scan_standard_input(pool: ScanPool) -> Future[Report]:
-    """Scan what comes in, by way of a file that only this user can read."""
-    answer: Future[Report] = Future()
+def _standard_input(spools: ExitStack, spooled: set[str]) -> Candidate:
+    """What comes in, as a file that only this user can read and that goes with ``spools``."""
     try:
-        with tempfile.NamedTemporaryFile(prefix="dicomguard-") as spool:
-            shutil.copyfileobj(sys.stdin.buffer, spool)
-            spool.flush()
-            report = replace(pool.submit(spool.name).result(), path=_STANDARD_INPUT)
+        spool = tempfile.NamedTemporaryFile(prefix="dicomguard-")  # noqa: SIM115 - it is scanned later
+        spools.enter_context(spool)
+        shutil.copyfileobj(sys.stdin.buffer, spool)
+        spool.flush()
     except (OSError, AttributeError) as error:  # sys.stdin is None where it is closed
-        report = unexamined_report(_STANDARD_INPUT, getattr(error, "strerror", None) or str(error))
-    answer.set_result(report)
-    return answer
+        reason = getattr(error, "strerror", None) or str(error)
+        return Candidate(_STANDARD_INPUT, named=True, problem=reason)
+    spooled.add(spool.name)
+    return Candidate(spool.name, named=True, size=spool.tell())

@@ -1,0 +1,84 @@
+"""One run over many files: reports as they are made, or in order of name, in steady memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from dicomguard.discover import Candidate
+from dicomguard.incomplete import unexamined_report
+from dicomguard.model import Report
+from dicomguard.scan import ScanSettings
+from dicomguard.workers import Crew, Task
+
+_HELD = 10_000
+"""Reports that wait for an earlier one before no more files are handed out."""
+_SECONDS = 60.0
+_END = -1, None
+
+
+class Batch:
+    """Scans candidates.
+
+    Args:
+        settings: Rules and limits.
+        workers: Number of processes.
+        ordered: Whether reports come in the order of the candidates.
+
+    Attributes:
+        skipped: How many candidates were no files to scan, by what they were.
+    """
+
+    def __init__(self, settings: ScanSettings, workers: int, *, ordered: bool = False) -> None:
+        self._settings = settings
+        self._workers = workers
+        self._ordered = ordered
+        self.skipped: Counter[str] = Counter()
+        self._following = 0
+        """The candidate whose report comes next in order."""
+
+    def reports(self, candidates: Iterable[Candidate]) -> Iterator[tuple[Candidate, Report]]:
+        """The report of every candidate that is not skipped.
+
+        Raises:
+            DicomguardError: The rules cannot be loaded, or there are no workers any more.
+        """
+        made = self._made(candidates)
+        if not self._ordered:
+            yield from ((candidate, report) for _, candidate, report in made)
+            return
+        held: dict[int, tuple[Candidate, Report]] = {}
+        for number, candidate, report in made:
+            held[number] = candidate, report
+            while self._following in held:
+                yield held.pop(self._following)
+                self._following += 1
+
+    def _made(self, candidates: Iterable[Candidate]) -> Iterator[tuple[int, Candidate, Report]]:
+        """Reports as they come, each with its candidate's number."""
+        numbered = enumerate(each for each in candidates if not self._is_skipped(each))
+        last = -1
+        with Crew(self._settings, self._workers) as crew:
+            while True:
+                while crew.wants_more and not (self._ordered and last - self._following > _HELD):
+                    number, candidate = next(numbered, _END)
+                    if candidate is None:
+                        break
+                    last = number
+                    if candidate.problem:
+                        yield (
+                            number,
+                            candidate,
+                            unexamined_report(candidate.path, candidate.problem),
+                        )
+                    else:
+                        crew.hand_out([Task(candidate.path, candidate.size, (number, candidate))])
+                if crew.is_idle:
+                    return
+                for task, report in crew.reports(_SECONDS):
+                    yield *task.key, report
+
+    def _is_skipped(self, candidate: Candidate) -> bool:
+        if candidate.skipped:
+            self.skipped[candidate.skipped] += 1
+        return bool(candidate.skipped)
