@@ -41,7 +41,7 @@ def _tables(base: int) -> tuple[bytes, bytes]:
 
 def slice_pixels(seed: int) -> bytes:
     """A slice through a chest, 16 bits a pixel, little endian."""
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - the same at every run
     noise = chance.randbytes(ROWS * COLUMNS)
     low, high = bytearray(), bytearray()
     at = 0
@@ -70,6 +70,10 @@ def slice_pixels(seed: int) -> bytes:
     return bytes(pixels)
 
 
+def _noise(seed: int) -> bytes:
+    return random.Random(seed).randbytes(512)  # noqa: S311 - the same at every run
+
+
 def _head(number: int, sop_class: str, modality: bytes) -> bytes:
     meta = b"".join(
         each.encoded
@@ -93,7 +97,7 @@ def _head(number: int, sop_class: str, modality: bytes) -> bytes:
         element(0x00080070, "LO", b"SPEED WORKS"),
         element(0x00081030, "LO", b"CHEST ROUTINE"),
         element(0x00081140, "SQ", b"") if number % 2 else _codes(0x00081140, number, 4),
-        *private(random.Random(number).randbytes(512), group=0x0009),
+        *private(_noise(number), group=0x0009),
         element(0x00100010, "PN", b"SPEED^PATIENT %05d" % (number % 1000)),
         element(0x00100020, "LO", b"%08d" % number),
         element(0x00180050, "DS", b"1.25"),
@@ -158,7 +162,7 @@ def ct_files(folder: Path, count: int) -> None:
 
 def header_files(folder: Path, count: int) -> None:
     """Objects without pixels of 5 to 30 KB."""
-    chance = random.Random(1)
+    chance = random.Random(1)  # noqa: S311 - the same at every run
     for number, path in enumerate(_paths(folder, count)):
         path.write_bytes(header_only(number, chance.randrange(5 << 10, 30 << 10)))
 

@@ -1,0 +1,1 @@
+"""How fast files are scanned, beside what people would otherwise run."""
