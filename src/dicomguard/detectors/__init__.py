@@ -1,10 +1,14 @@
 """Layout → findings: what a byte pattern cannot say, one module a family."""
 
+from dicomguard.detectors.codec import CodecDetector
 from dicomguard.detectors.detector import Detector
 from dicomguard.detectors.filemeta import FileMetaDetector
+from dicomguard.detectors.fragments import FragmentDetector
+from dicomguard.detectors.pixels import PixelDetector
 from dicomguard.detectors.preamble import PreambleDetector
 from dicomguard.detectors.private import PrivateDetector
 from dicomguard.detectors.structure import StructureDetector
+from dicomguard.detectors.tables import TableDetector
 from dicomguard.detectors.text import TextDetector
 from dicomguard.detectors.unexplained import UnexplainedDetector
 
@@ -12,6 +16,10 @@ DETECTORS: tuple[Detector, ...] = (
     PreambleDetector(),
     FileMetaDetector(),
     StructureDetector(),
+    PixelDetector(),
+    TableDetector(),
+    FragmentDetector(),
+    CodecDetector(),
     PrivateDetector(),
     UnexplainedDetector(),
     TextDetector(),
