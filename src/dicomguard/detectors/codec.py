@@ -100,6 +100,7 @@ _HEAD_BYTES = 256 << 10
 """Of a frame so many bytes are walked; embedded colour profiles reach that size."""
 _LEAD_BYTES = 64
 """A codestream may begin so far into its fragment: some writers leave bytes before it."""
+_DELIMITER = b"\xfe\xff\xdd\xe0"
 _ORDERS = 4
 """An image of this many times the pixels is no crop, no padding and no mistake of one bit."""
 _RLE_RUNS = 16_384
@@ -110,18 +111,22 @@ _RLE_SLACK = 128
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """One frame's header and where it lies."""
+    """One frame's header and where it lies.
+
+    A header is damaged if a tool that split or joined fragments left a delimiter in it.
+    """
 
     level: Level
     pixels: Element
     codec: Codec
     fragment: Fragment
     header: Header
+    is_damaged: bool = False
 
     def hit(self, detail: str, *, decisive: bool, offset: int = 0) -> Hit:
         """A hit at an offset within the frame."""
         kind = _KINDS[self.codec]
-        if not decisive:
+        if not decisive or self.is_damaged:
             kind = replace(kind, category=Category.CONFORMANCE, severity=Severity.MEDIUM)
         start = min(self.fragment.start + offset, max(self.fragment.start, self.fragment.end - 1))
         item = Item(self.pixels, self.fragment.number, self.fragment.start - 8)
@@ -219,7 +224,8 @@ def _of_level(level: Level, pixels: Element, codec: Codec) -> Iterator[_Frame]:
         if header.flaws and _is_other(data, part, codec):
             continue
         last = head[: header.size]
-        yield _Frame(level, pixels, codec, part._replace(start=start), header)
+        is_damaged = _DELIMITER in head[:_LEAD_BYTES]
+        yield _Frame(level, pixels, codec, part._replace(start=start), header, is_damaged)
 
 
 def _start(data: Data, part: Fragment, codec: Codec) -> int | None:

@@ -25,7 +25,14 @@ from dicomguard.detectors.image import (
     Level,
     levels,
 )
-from dicomguard.detectors.syntaxes import JPIP, NATIVE, codec_of, fragments, starts_codestream
+from dicomguard.detectors.syntaxes import (
+    JPIP,
+    NATIVE,
+    STARTS,
+    codec_of,
+    fragments,
+    starts_codestream,
+)
 from dicomguard.dicom.layout import UNDEFINED_LENGTH, Element, text_of
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.walker import PIXEL_DATA
@@ -202,6 +209,7 @@ def _shorter(level: Level) -> Iterator[Hit]:
         or stored * 2 >= expected
         or is_multiple  # as long as an image of other bits or samples
         or (stored >= frame and stored % frame < 2)  # frames were taken out
+        or level.source.data[pixels.value : pixels.value + 16].startswith(STARTS)
         or level.text(_COMPRESSION_CODE) not in ("", "NONE")  # ACR-NEMA 2.0
     )
     kind = _SHORTER_NOTED if has_reason else SHORTER

@@ -59,7 +59,8 @@ _CODECS: dict[str, Codec] = {
     "1.2.840.10008.1.2.8.1": _APART,  # Deflated Image Frame
     "1.2.840.10008.1.2.1.98": _APART,  # Encapsulated Uncompressed
 }
-_STARTS = tuple(start for codec in (JPEG, JPEG_2000, JPEG_XL) for start in codec.starts)
+STARTS: Final = tuple(start for codec in (JPEG, JPEG_2000, JPEG_XL) for start in codec.starts)
+"""First bytes of the codestreams that are told by them."""
 
 
 def codec_of(syntax: str) -> Codec | None:
@@ -94,4 +95,4 @@ def fragments(data: Data, pixels: Element) -> list[Fragment]:
 def starts_codestream(data: Data, part: Fragment) -> bool:
     """Whether a fragment begins as a codestream of any kind; of RLE, with its segment table."""
     head = data[part.start : min(part.end, part.start + 64)]
-    return head.startswith(_STARTS) or not rle.read(head, part.end - part.start).flaws
+    return head.startswith(STARTS) or not rle.read(head, part.end - part.start).flaws

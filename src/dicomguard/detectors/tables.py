@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from struct import unpack
+from struct import pack, unpack
 
 from dicomguard.codecs import segmented
 from dicomguard.detectors.grouping import Hit, first_hits
@@ -146,7 +146,7 @@ def _segments(level: Level) -> Iterator[Hit]:
         words = unpack(f"{order}{len(raw) // 2}H", raw[: len(raw) & ~1])
         problems = [_problem(words, 2, said[0])]
         if said[2] <= 8:
-            problems.append(_problem(raw, 1, said[0]))
+            problems.append(_problem(pack(f"<{len(words)}H", *words), 1, said[0]))
         if all(problems):
             yield Hit.at(SEGMENTED, element, problems[-1])
 
