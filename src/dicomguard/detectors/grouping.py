@@ -73,4 +73,3 @@ def first_of(
 ) -> Iterator[Finding]:
     """A finding at the first of the elements, with their number; none if there are none."""
     return first_hits(source, (Hit.at(kind, element, detail) for element in elements))
-
