@@ -21,6 +21,7 @@ from dicomguard.dicom.walker import walk
 from dicomguard.incomplete import INCOMPLETE
 from dicomguard.payloads import naming
 from dicomguard.unwrap import KINDS as UNWRAPPED
+from fixtures import images
 from fixtures.build import all_fixtures
 from fixtures.carriers import CARRIER, carrier
 from fixtures.dicomfile import (
@@ -176,6 +177,7 @@ def _mixed() -> bytes:
 
 
 FIRING: dict[str, Callable[[], bytes]] = {
+    **images.FIRING,
     **{
         id_: _text(tag, vr, value)
         for tag, vr, value, id_ in ATTACKS.values()

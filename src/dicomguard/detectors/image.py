@@ -11,6 +11,7 @@ from dicomguard.dicom.layout import UNDEFINED_LENGTH, Data, Element, Item, numbe
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.dicom.walker import PIXEL_DATA
+from dicomguard.model import Region
 
 SAMPLES: Final = 0x00280002
 PHOTOMETRIC: Final = 0x00280004
@@ -93,12 +94,19 @@ class Level:
 
 
 def levels(source: Source) -> Iterator[Level]:
-    """The data set itself, and every item with elements about pixels, tables or waveforms."""
+    """The data set itself, and every public item with elements about pixels, tables or waveforms.
+
+    Items in private elements are their vendor's: GE keeps JPEG there as native words.
+    """
     layout = source.layout
     yield Level(source, None, layout.root)
     items: dict[Item, dict[int, Element]] = {}
     for element in layout.elements:
-        if element.parent is not None and element.tag >> 16 in _GROUPS:
+        if (
+            element.parent is not None
+            and element.tag >> 16 in _GROUPS
+            and element.region is not Region.PRIVATE
+        ):
             items.setdefault(element.parent, {}).setdefault(element.tag, element)
     for item, elements in items.items():
         yield Level(source, item, elements)

@@ -284,7 +284,11 @@ def _encapsulation(level: Level) -> Iterator[Hit]:
         yield Hit.at(kind, pixels, "fragments under a transfer syntax without compression")
     elif pixels.declared != UNDEFINED_LENGTH and codec_of(syntax):
         stored, expected = _stored(pixels), (level.frame_bits * max(1, level.frames) + 7) // 8
-        is_forgotten = stored in (expected, expected + 1) or stored <= _PLACEHOLDER
+        is_forgotten = (
+            stored in (expected, expected + 1)
+            or stored <= _PLACEHOLDER
+            or data[pixels.value : pixels.value + 16].startswith(STARTS)
+        )
         kind = _ENCAPSULATION_NOTED if is_forgotten else ENCAPSULATION
         yield Hit.at(kind, pixels, "no fragments under a transfer syntax with compression")
 

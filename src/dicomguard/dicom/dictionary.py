@@ -88,7 +88,20 @@ def is_known_creator(creator: str) -> bool:
     return _private_table(creator) is not None
 
 
+_NEWER_SYNTAXES = frozenset(
+    (
+        "1.2.840.10008.1.2.4.110",  # JPEG XL Lossless
+        "1.2.840.10008.1.2.4.111",  # JPEG XL JPEG Recompression
+        "1.2.840.10008.1.2.4.112",  # JPEG XL
+        "1.2.840.10008.1.2.8.1",  # Deflated Image Frame Compression
+    )
+)
+"""Registered since pydicom's table was made."""
+
+
 def is_transfer_syntax(uid: str) -> bool:
     """Whether PS3.6 registers the UID as a transfer syntax, retired ones included."""
+    if uid in _NEWER_SYNTAXES:
+        return True
     entry = _table("_uid_dict").UID_dictionary.get(uid)
     return entry is not None and entry[1] == "Transfer Syntax"
