@@ -34,8 +34,9 @@ from fixtures.dicomfile import (
     private,
     sequence,
 )
+from fixtures.directory import directory
 from fixtures.formats import noise
-from test_text import ATTACKS
+from test_text import ATTACKS, NAMED
 
 STUDY_DESCRIPTION = 0x00081030
 COMMENTS = 0x00104000
@@ -180,9 +181,11 @@ FIRING: dict[str, Callable[[], bytes]] = {
     **images.FIRING,
     **{
         id_: _text(tag, vr, value)
-        for tag, vr, value, id_ in ATTACKS.values()
-        if id_ not in ("TXT-XSS", "TXT-SHELL")  # fixtures with scripts in text fire these
+        for tag, vr, value, id_ in (*ATTACKS.values(), *NAMED.values())
+        if id_ != "TXT-XSS"  # fixtures with scripts in text fire this
     },
+    "DIR-FILEID": lambda: directory(b"..\\..\\x").data,
+    "DIR-OFFSETS": lambda: directory(following=0).data,
     "DS-DELIM": lambda: _delimited(SEQUENCE_END),
     "DS-LEN-OVERRUN": lambda: _inside(element(COMMENTS, "LT", b"text", length=4000).encoded),
     "DS-MIXED-VR": _mixed,

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from random import Random
 from struct import pack
 
+from fixtures.directory import directory
+
 from dicomguard.model import Verdict
 from fixtures import honest
 from fixtures.carriers import carrier, document, with_pixels
@@ -28,7 +30,6 @@ from fixtures.formats import pdf
 from .case import Bar, Case
 from .documents import pdf_with
 from .places import SYNTAXES, fragments
-from .texts import honest_directory
 
 MANUFACTURER, CHARACTER_SET, COMMENTS, SERIES = 0x00080070, 0x00080005, 0x00104000, 0x0008103E
 
@@ -235,7 +236,7 @@ def _texts() -> Iterator[Case]:
     text = element(0x0040A160, "UT", b"No <acute> finding; script follows. A > B && C < D 'quoted'")
     report = sequence(0x0040A730, element(0x0040A040, "CS", b"TEXT").encoded + text.encoded)
     yield _case("report", "honest text", carrier().with_(report).data)
-    yield _case("dicomdir", "DICOMDIR", honest_directory().data)
+    yield _case("dicomdir", "DICOMDIR", directory(b"DIR1\\IM0001").data)
 
 
 def _documents() -> Iterator[Case]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from struct import pack
 from typing import NamedTuple
+
+from fixtures.directory import directory
 
 from fixtures.carriers import carrier
 from fixtures.dicomfile import MEDIA_SOP_INSTANCE, DicomFile, Element, element, sequence, tag_text
@@ -49,12 +50,16 @@ _TRAVERSAL = (
 )  # fmt: skip
 _URLS = (
     b"javascript:alert(1)", b"file:///etc/passwd", b"smb://192.0.2.1/s", b"ldap://192.0.2.1/a",
-    b"http://169.254.169.254/latest/meta-data/", b"http://127.0.0.1:8042/instances",
-    b"http://localhost/admin", b"http://10.0.0.1/", b"http://user:pw@example.org/",
+    b"http://169.254.169.254/latest/meta-data/", b"http://www.example.org@192.0.2.1/",
     b"http://2130706433/", b"gopher://192.0.2.1/", b"jar:http://192.0.2.1/a.jar!/", b"ms-msdt:/id",
     b"vbscript:x", b"data:text/html,<script>", b"http://0x7f000001/", b"search-ms:query=a",
     b"http://metadata.google.internal/",
 )  # fmt: skip
+_INTERNAL_URLS = (
+    b"http://127.0.0.1:8042/instances", b"http://localhost/admin", b"http://10.0.0.1/",
+    b"http://user:pw@example.org/", b"file:///D:/images/1.dcm",
+)  # fmt: skip
+"""What archives of hospitals write as well."""
 _UIDS = (
     b"1.2.3/../../../x", b"../../evil", b"/etc/cron.d/x", b"1.2.3;id", b"1.2.3|id", b"1.2$(id)",
     b"C:\\evil", b"1.2.3\nx", b"-rf", b"CON", b"1.2.3:stream", b"1.2.3`id`", b"~root", b"1.2%2f3",
@@ -124,6 +129,7 @@ _ATTACKS: tuple[_Attack, ...] = (
         (b"/etc/passwd", b"C:/Windows/x", b"~/x", b"//./pipe/x"),
     ),
     ("uri", "URI-SCHEME", Bar.ALARM, (URL, PIXEL_URL, 0x00020026), _URLS),
+    ("text-medium", "URI-SCHEME", Bar.REPORT, (URL, PIXEL_URL), _INTERNAL_URLS),
 )  # fmt: skip
 
 
@@ -220,51 +226,6 @@ def _unicode() -> Iterator[Case]:
 
 # ---------------------------------------------------------------------- DICOMDIR
 
-_RECORDS = 0x00041220
-_DIRECTORY_CLASS = b"1.2.840.10008.1.3.10"
-
-
-def _directory(
-    file_id: bytes = b"IM0001",
-    *,
-    following: int | None = None,
-    lower: int = 0,
-    first: int | None = None,
-) -> DicomFile:
-    """A DICOMDIR (PS3.10 section 8) of one image record.
-
-    Offsets not given are right: the record is the first and the last, and has nothing below it.
-    """
-    base = carrier().but(
-        dataset=(element(0x00041130, "CS", b"FIXTURE"),)
-    ).with_(element(0x00020002, "UI", _DIRECTORY_CLASS))  # fmt: skip
-
-    def build(at: int) -> DicomFile:
-        record = (
-            element(0x00041400, "UL", pack("<I", 0 if following is None else following or at)),
-            element(0x00041410, "US", pack("<H", 0xFFFF)),
-            element(0x00041420, "UL", pack("<I", lower or 0)),
-            element(0x00041430, "CS", b"IMAGE"),
-            element(0x00041500, "CS", file_id),
-            element(0x00041510, "UI", b"1.2.840.10008.5.1.4.1.1.4"),
-            element(0x00041511, "UI", b"2.25.42"),
-            element(0x00041512, "UI", b"1.2.840.10008.1.2.1"),
-        )
-        start = at if first is None else first
-        return base.with_(
-            element(0x00041200, "UL", pack("<I", start)),
-            element(0x00041202, "UL", pack("<I", start)),
-            element(0x00041212, "US", b"\0\0"),
-            sequence(_RECORDS, b"".join(part.encoded for part in record)),
-        )
-
-    return build(build(0).extent(_RECORDS)[1])
-
-
-def honest_directory() -> DicomFile:
-    """A DICOMDIR with nothing wrong."""
-    return _directory(b"DIR1\\IM0001")
-
 
 def _directories() -> Iterator[Case]:
     path = "(0004,1220)[0] > (0004,1500)"
@@ -274,10 +235,10 @@ def _directories() -> Iterator[Case]:
         ("home", b"~\\X"), ("nul", b"IM1\0\\X"), ("deep", b"A\\..\\..\\..\\X"),
         ("control", b"I\x01M"),
     ):  # fmt: skip
-        yield _Kind("dicomdir", "DIR-FILEID", Bar.ALARM).case(_directory(value), name, path)
+        yield _Kind("dicomdir", "DIR-FILEID", Bar.ALARM).case(directory(value), name, path)
     for name, file in (
-        ("cycle", _directory(following=0)), ("out-of-file", _directory(first=0x7FFFFFF0)),
-        ("lower-out-of-file", _directory(lower=0x7FFFFFF0)),
+        ("cycle", directory(following=0)), ("out-of-file", directory(first=0x7FFFFFF0)),
+        ("lower-out-of-file", directory(lower=0x7FFFFFF0)),
     ):  # fmt: skip
         yield Case(
             name=f"DIR-OFFSETS-{name}", family="dicomdir", kind="DIR-OFFSETS", place="DICOMDIR",

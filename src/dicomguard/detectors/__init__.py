@@ -2,6 +2,7 @@
 
 from dicomguard.detectors.codec import CodecDetector
 from dicomguard.detectors.detector import Detector
+from dicomguard.detectors.dicomdir import DicomdirDetector
 from dicomguard.detectors.filemeta import FileMetaDetector
 from dicomguard.detectors.fragments import FragmentDetector
 from dicomguard.detectors.pixels import PixelDetector
@@ -23,5 +24,6 @@ DETECTORS: tuple[Detector, ...] = (
     PrivateDetector(),
     UnexplainedDetector(),
     TextDetector(),
+    DicomdirDetector(),
 )
 """Every detector, in the order they run."""

@@ -1,0 +1,145 @@
+"""Text values that attack whoever shows, stores, logs or files them.
+
+Values are looked at as they are stored, and once more as they are read: by their character set,
+with compatibility forms, and the escapes of HTML, URLs and JavaScript undone.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+import urllib.parse
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+
+from dicomguard.detectors.text import (
+    addresses,
+    disguise,
+    form,
+    identifiers,
+    injection,
+    paths,
+)
+from dicomguard.detectors.text.signs import Scope, Sign
+from dicomguard.dicom import charset
+from dicomguard.dicom.layout import Element, text_of
+from dicomguard.dicom.source import Source
+from dicomguard.dicom.vr import TEXT_VRS
+from dicomguard.gather import SEPARATOR
+from dicomguard.model import Finding, FindingKind
+
+_MODULES = (injection, identifiers, paths, addresses, form)
+_SIGNS: Mapping[Scope, Sequence[Sign]] = {
+    scope: [sign for module in _MODULES for sign in module.SIGNS if sign.scope is scope]
+    for scope in Scope
+}
+_CHARACTER_SET = 0x00080005
+_SPELLED = re.compile(rb"%[0-9a-fA-F]{2}|&(?:#|[a-z]{2,6};)|\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}")
+"""What the escapes of URLs, HTML and JavaScript look like."""
+_JAVASCRIPT = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})")
+_READ_MAX = 1 << 24
+"""Bytes of a source that are looked at as they are read, too."""
+
+
+class TextDetector:
+    """Injection into whatever reads text values; one finding a kind, with a count."""
+
+    kinds = tuple(kind for module in (*_MODULES, disguise) for kind in module.KINDS)
+
+    def find(self, source: Source, found: Sequence[Finding]) -> Iterator[Finding]:  # noqa: ARG002
+        """Look at every value of a character-string VR."""
+        if not source.layout.is_dicom:
+            return
+        values = [
+            (span.start, span.owner, source.data[span.start : span.end])
+            for span in source.values()
+            if isinstance(span.owner, Element) and span.owner.vr in TEXT_VRS
+        ]
+        hits = _search(values, exact=True)
+        terms = _Terms(source)
+        read: list[_Value] = []
+        room = _READ_MAX
+        for start, owner, raw in values:
+            kind = form.look(owner, raw)
+            if kind:
+                hits[kind].append(start)
+            is_plain = raw.isascii() and b"\x1b" not in raw
+            if (is_plain and not _SPELLED.search(raw)) or room < len(raw):
+                continue
+            room -= len(raw)
+            declared = terms.of(owner)
+            if not is_plain:
+                for kind in disguise.look(raw, declared):
+                    hits[kind].append(start)
+            read.append((start, owner, _as_read(raw, declared)))
+        for kind, places in _search(read, exact=False).items():
+            hits.setdefault(kind, places)
+        yield from _findings(source, hits)
+
+
+_Value = tuple[int, Element, bytes]
+"""Where a value starts in the source, its element, and its bytes."""
+
+
+def _search(values: Sequence[_Value], *, exact: bool) -> dict[FindingKind, list[int]]:
+    """Where every sign matches in the values of its scope.
+
+    Args:
+        values: What is looked at.
+        exact: Whether bytes of the values are bytes of the source; if not, the value is the place.
+    """
+    hits: dict[FindingKind, list[int]] = defaultdict(list)
+    everything = SEPARATOR.join(raw for _, _, raw in values).lower()
+    for scope, signs in _SIGNS.items():
+        likely = [sign for sign in signs if any(clue in everything for clue in sign.clues)]
+        inside = [each for each in values if likely and scope.holds(each[1])]
+        ends = list(accumulate(len(raw) + len(SEPARATOR) for _, _, raw in inside))
+        joined = SEPARATOR.join(raw for _, _, raw in inside)
+        for sign in likely:
+            for match in sign.pattern.finditer(joined):
+                index = bisect_right(ends, match.start())
+                within = match.start() - (ends[index - 1] if index else 0)
+                hits[sign.kind].append(inside[index][0] + (within if exact else 0))
+    return hits
+
+
+class _Terms:
+    """The Specific Character Set that applies to each element (PS3.5 section 7.5.3)."""
+
+    def __init__(self, source: Source) -> None:
+        self._declared = {
+            element.parent: text_of(source.data, element).split("\\")
+            for element in source.layout.elements
+            if element.tag == _CHARACTER_SET
+        }
+
+    def of(self, element: Element) -> Sequence[str]:
+        """Its values for an element: those of the item it is in, or of one around that."""
+        item = element.parent
+        while item is not None and item not in self._declared:
+            item = item.container.parent
+        return self._declared.get(item, [])
+
+
+def _as_read(raw: bytes, terms: Sequence[str]) -> bytes:
+    """A value as its readers come to see it, in UTF-8."""
+    text = unicodedata.normalize("NFKC", charset.decode(raw, terms))
+    text = _JAVASCRIPT.sub(lambda match: chr(int(match[1] or match[2], 16)), text)
+    text = urllib.parse.unquote(urllib.parse.unquote(html.unescape(text)))
+    return text.encode("utf-8", "replace")
+
+
+def _findings(source: Source, hits: Mapping[FindingKind, Sequence[int]]) -> Iterator[Finding]:
+    """One finding for each id: the gravest of its kinds."""
+    worst: dict[str, FindingKind] = {}
+    for kind in sorted(hits, key=lambda kind: (kind.severity.rank, kind.confidence.rank)):
+        worst[kind.id] = kind
+    for kind in worst.values():
+        start = min(hits[kind])
+        count = len(hits[kind])
+        detail = f"{count} times, first here" if count > 1 else ""
+        end = source.layout.span_at(start).end
+        yield source.finding(kind, start, end, detail=detail, count=count)
