@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from random import Random
 from struct import pack
 
-from fixtures.directory import directory
-
 from dicomguard.model import Verdict
 from fixtures import honest
 from fixtures.carriers import carrier, document, with_pixels
@@ -25,6 +23,7 @@ from fixtures.dicomfile import (
     sequence,
     undefined,
 )
+from fixtures.directory import directory
 from fixtures.formats import pdf
 
 from .case import Bar, Case

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fixtures.directory import directory
-
 from fixtures.carriers import carrier
 from fixtures.dicomfile import MEDIA_SOP_INSTANCE, DicomFile, Element, element, sequence, tag_text
+from fixtures.directory import directory
 
 from .case import Bar, Case, Target
 from .places import SYNTAXES

@@ -132,7 +132,7 @@ _UNMISTAKABLE = (
     rb"(?:sudo|curl|wget|ncat|netcat|nc|bash|sh|zsh|dash|rm|cat|chmod|chown|python[\d.]{0,4}|perl"
     rb"|ruby|php|touch|mkfifo|tee|dd|powershell(?:\.exe)?|pwsh|cmd(?:\.exe)?|certutil|bitsadmin"
     rb"|mshta|rundll32|regsvr32|start|echo|printf|ping|cp|mv|ln|kill|reboot|shutdown|id|whoami"
-    rb"|uname|env|export|sleep|find|xargs|eval|exec|source|nohup)"
+    rb"|uname|env|export|sleep|find|xargs|eval|exec|source|nohup|exit)"
 )
 _OPERAND = (
     rb"\s{1,8}(?:-{1,2}[a-z][\w-]{0,20}(?:\s{1,4}|=)\S{0,40}?[/:.\"'\\]"
@@ -198,7 +198,7 @@ SIGNS = (
     ),
     sign(
         QUERY, Scope.PUBLIC, b")( $",
-        rb"\*\)\s{0,4}\(\s{0,4}[\w|&!]", rb"\)\(\s{0,4}[|&]\s{0,4}\(",
+        rb"\*\)\s{0,4}\(\s{0,4}(?:[|&!]|\w{1,32}\s{0,4}=)", rb"\)\(\s{0,4}[|&]\s{0,4}\(",
         rb"\{\s{0,4}[\"']?\$(?:ne|gte?|lte?|n?in|where|regex|exists|expr|function)\b[\"']?\s{0,4}:",
     ),
     sign(
