@@ -166,7 +166,7 @@ def test_an_empty_folder_is_nothing_to_scan(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("--format", "xml", "."), ("--workers", "0", "."), ("--no-such-option", ".")],
+    [(), ("--format", "docx", "."), ("--workers", "0", "."), ("--no-such-option", ".")],
     ids=str,
 )
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:
@@ -341,7 +341,9 @@ def test_a_bare_program_is_malicious_and_said_to_be_no_dicom(folder: Path) -> No
 
 
 def test_a_file_that_is_not_dicom_is_said_to_be_none(folder: Path) -> None:
-    run = check(put(folder, "readme.txt", b"nothing here"))
+    path = put(folder, "readme.txt", b"nothing here")
+    assert "conformance: NOT-DICOM" in check(path).out
+    run = check("-v", path)
     assert run.code == 0
     assert re.search(r"NOT-DICOM\s+Not a DICOM file", run.out)
 
@@ -427,37 +429,54 @@ def _wait_until_open(path: Path) -> None:
     pytest.fail("nobody opened the file")
 
 
-def test_ctrl_c_ends_the_run(folder: Path) -> None:
-    path = put(folder, "a.dcm", carrier().data)
+@pytest.mark.parametrize("format_", ["text", "json", "jsonl", "sarif", "csv"])
+def test_ctrl_c_ends_the_run_and_leaves_a_whole_report(folder: Path, format_: str) -> None:
+    put(folder, "a.dcm", "poly-pe")
+    path = put(folder, "b.dcm", carrier().data)
     os.truncate(path, 600 << 20)
     with subprocess.Popen(
-        command(path),
+        command("--format", format_, folder),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=environment(),
+        env=environment(PYTHONUNBUFFERED="1"),
         start_new_session=True,
     ) as process:
-        _wait_until_open(path)
+        assert process.stdout
+        out = b""
+        while b"POLY-PE" not in out:
+            out += os.read(process.stdout.fileno(), 1 << 16)
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=20)
-    assert process.returncode not in (0, 2)
+        rest, err = process.communicate(timeout=20)
+        out += rest
+    assert process.returncode == 130
     assert b"Traceback" not in out + err
+    shown = out.decode()
+    assert "POLY-PE" in shown
+    assert "interrupted" in (err.decode() if format_ == "csv" else shown)
+    if format_ == "jsonl":
+        assert json.loads(shown.splitlines()[-1])["interrupted"]
+    if format_ == "json":
+        assert json.loads(shown)["summary"]["exit_code"] == 130
+    if format_ == "sarif":
+        (invocation,) = json.loads(shown)["runs"][0]["invocations"]
+        assert not invocation["executionSuccessful"]
 
 
 # ---------------------------------------------------------------------- JSON Lines
 
 FILE_KEYS = {
-    "type", "schema", "path", "verdict", "complete", "size", "sha256", "is_dicom",
+    "type", "schema", "path", "verdict", "complete", "size", "modified", "sha256", "is_dicom",
     "transfer_syntax", "instance", "unexamined", "findings", "suppressed",
 }  # fmt: skip
 FINDING_KEYS = {
     "id", "title", "category", "severity", "confidence", "region", "tag_path", "offset", "length",
-    "inner_offset", "chain", "detail", "evidence", "private_creator", "count", "rule",
+    "inner_offset", "chain", "detail", "evidence", "why", "private_creator", "count", "rule",
     "reference", "attack",
 }  # fmt: skip
 SUMMARY_KEYS = {
-    "type", "schema", "dicomguard", "rules", "engine", "files", "bytes", "verdicts",
-    "not_fully_examined", "skipped", "suppressed", "exit_code",
+    "type", "schema", "dicomguard", "rules", "engine", "started", "seconds", "interrupted", "files",
+    "bytes", "verdicts", "not_fully_examined", "unexamined", "skipped", "suppressed", "findings",
+    "exit_code",
 }  # fmt: skip
 
 
@@ -648,13 +667,14 @@ def test_no_color_is_honoured(folder: Path) -> None:
 def test_json_is_the_same_on_a_terminal(folder: Path) -> None:
     put(folder, "a.dcm", "poly-pe")
     shown = check_on_terminal("--format", "jsonl", folder)
-    assert shown.lines == check_json(folder).lines
+    assert shown.files == check_json(folder).files
 
 
 def test_a_terminal_says_what_a_pipe_says(folder: Path) -> None:
     path = put(folder, "a.dcm", "poly-pe")
     shown = ESCAPE_SEQUENCE.sub("", check_on_terminal(path).out)
-    assert shown.split() == check(path).out.split()
+    rate = re.compile(r"^[\d.]+ s: .*$", re.MULTILINE)
+    assert rate.sub("", shown).split() == rate.sub("", check(path).out).split()
 
 
 def test_a_short_run_shows_no_progress(folder: Path) -> None:
@@ -692,30 +712,30 @@ def test_a_long_run_shows_progress_on_standard_error(folder: Path) -> None:
 
 TEXT = """\
 malicious {folder}/pe-nested.dcm
-critical EMB-PE Windows executable (confirmed)
+critical EMB-PE Windows executable (malware, confirmed)
 where private (0040,0275)[0] > (0040,0008)[1] > (0009,1001), offset 1574, 1024 bytes
 what PE32+ executable, x86-64, 1 section
 malicious {folder}/poly-elf-x86_64.dcm
-critical POLY-ELF The file itself is: Linux executable (confirmed)
+critical POLY-ELF The file itself is: Linux executable (malware, confirmed)
 where preamble, offset 0, 752 bytes
 what ELF 64-bit LSB executable, x86-64
 malicious {folder}/poly-pdf.dcm
-high POLY-PDF The file itself is: PDF document (confirmed)
+high POLY-PDF The file itself is: PDF document (malware, confirmed)
 where preamble, offset 0, 10331 bytes
 what PDF 1.4 document
 malicious {folder}/poly-pe.dcm
-critical POLY-PE The file itself is: Windows executable (confirmed)
+critical POLY-PE The file itself is: Windows executable (malware, confirmed)
 where preamble, offset 0, 2560 bytes
 what PE32+ executable, x86-64, 1 section
 malicious {folder}/poly-shell.dcm
-critical POLY-SCRIPT-SHEBANG The file itself is: Script with an interpreter line (confirmed)
+critical POLY-SCRIPT-SHEBANG The file itself is: Script with an interpreter line (malware, confirmed)
 where preamble, offset 0, 18 bytes
 what script for sh
 malicious {folder}/poly-zip.dcm
-high POLY-ZIP The file itself is: ZIP archive or office document (confirmed)
+high POLY-ZIP The file itself is: ZIP archive or office document (malware, confirmed)
 where padding (FFFC,FFFC), offset 9704, 174 bytes
 what ZIP archive, 1 member
-"""
+"""  # noqa: E501
 
 
 def test_the_report_on_the_committed_files() -> None:

@@ -36,7 +36,7 @@ from dicomguard.payloads.wrappings import (
     XOR,
     Allowance,
 )
-from dicomguard.reports.jsonl import finding_to_json
+from dicomguard.reports.model import FileRecord
 from dicomguard.reports.text import TextReport
 from fixtures.carriers import carrier, document, with_pixels
 from fixtures.dicomfile import (
@@ -582,8 +582,9 @@ def test_differences_are_those_of_the_plaintext(key: bytes) -> None:
 def test_a_report_shows_the_chain(capsys: pytest.CaptureFixture[str]) -> None:
     report = scan_bytes(carrier().with_(*private(CHAINS["base64", "gzip"])).data)
     (finding,) = [each for each in report.findings if each.kind.id == "EMB-PE"]
-    assert finding_to_json(finding)["chain"] == ["base64", "gzip"]
-    TextReport(show_values=False).file(report, named=True)
+    record = FileRecord.of(report)
+    assert finding.place.chain == ("base64", "gzip")
+    TextReport(sys.stdout).file(record, named=True)
     shown = "".join(capsys.readouterr().out.split())
     path = "private(0009,1001)\u203abase64\u203agzip"
     assert f"{path},offset{finding.place.offset}" in shown

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 from dicomguard.discover import Candidate
 from dicomguard.incomplete import unexamined_report
@@ -37,7 +37,9 @@ class Batch:
         self._following = 0
         """The candidate whose report comes next in order."""
 
-    def reports(self, candidates: Iterable[Candidate]) -> Iterator[tuple[Candidate, Report]]:
+    def reports(
+        self, candidates: Iterable[Candidate]
+    ) -> Generator[tuple[Candidate, Report], None, None]:
         """The report of every candidate that is not skipped.
 
         Raises:

@@ -59,8 +59,8 @@ class CheckConfig(
     """What ``dicomguard check`` prints."""
 
     format: Annotated[
-        Literal["text", "jsonl"],
-        Meta(description="Text for people; one JSON object a file for programs."),
+        Literal["text", "json", "jsonl", "sarif", "csv"],
+        Meta(description="Text for people, the others for programs."),
     ] = "text"
     show_values: Annotated[
         bool, Meta(description="Show text values, which may be patient data.")

@@ -6,37 +6,28 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from dicomguard.batch import Batch
+from dicomguard.cli.interrupt import CtrlC
 from dicomguard.cli.options import scan_options, scan_settings
+from dicomguard.cli.outputs import opened, output_options, outputs
 from dicomguard.cli.progress import ProgressBar
 from dicomguard.discover import Candidate, discover
-from dicomguard.reports.jsonl import JsonLines
+from dicomguard.reports.renderer import Detail
 from dicomguard.reports.summary import ExitCode, Summary
-from dicomguard.reports.text import TextReport
 from dicomguard.suppress import Baseline
 
-_FORMATS: dict[str, type[TextReport | JsonLines]] = {"text": TextReport, "jsonl": JsonLines}
 _STANDARD_INPUT = "-"
 
 
 @click.command("check")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(list(_FORMATS)),
-    default="text",
-    show_default=True,
-    help="Text for people; one JSON object a file, then a summary object, for programs.",
-)
-@click.option("--show-values", is_flag=True, help="Show text values, which may be patient data.")
-@click.option("--show-suppressed", is_flag=True, help="Show suppressed findings, and why.")
+@output_options
 @click.option(
     "--baseline",
     type=click.Path(path_type=Path),
@@ -51,24 +42,30 @@ _STANDARD_INPUT = "-"
 )
 @click.option("--sort", is_flag=True, help="Report in order of name, not as files are done.")
 @scan_options
+@click.pass_context
 def check_command(
+    context: click.Context,
     paths: tuple[str, ...],
+    *,
     format_: str,
+    paths_out: tuple[str, ...],
     rule_folders: tuple[Path, ...],
     engine: str | None,
     workers: int,
-    *,
     strict: bool,
     show_values: bool,
     show_suppressed: bool,
+    force: bool,
+    quiet: bool,
+    verbose: bool,
+    sort: bool,
     suppression_file: Path | None,
     baseline: Path | None,
     write_baseline: Path | None,
-    sort: bool,
 ) -> None:
     """Examine files, folders with all that is below them, or standard input (-).
 
-    The report goes to standard output, progress to standard error.
+    The report goes to standard output or to --output, progress to standard error.
 
     \b
     Exit codes
@@ -81,42 +78,53 @@ def check_command(
     Examples
       dicomguard check /data/incoming
       dicomguard check --format jsonl IM0001 IM0002 > report.jsonl
+      dicomguard check --output scan.sarif --output scan.csv /data/incoming
       dicomguard check --write-baseline known.json /data/archive
       dicomguard check --baseline known.json /data/archive
     """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
     if baseline and write_baseline:
         raise click.UsageError("--baseline hides what --write-baseline would have to write")
+    detail = Detail(quiet=quiet, verbose=verbose, suppressed=show_suppressed)
+    to = outputs(context, format_, paths_out, paths, force=force)
     settings = scan_settings(
         rule_folders,
         engine,
         strict=strict,
+        quiet=quiet,
         suppression_file=suppression_file,
         baseline=baseline,
     )
     known = Baseline()
-    report_to = _FORMATS[format_](show_values=show_values, show_suppressed=show_suppressed)
     summary = Summary(rules=settings.rules_version, engine=settings.pack.engine)
     batch = Batch(settings, workers, ordered=sort)
-    with ExitStack() as spools:
-        spooled: set[str] = set()
-        candidates: Iterable[Candidate] = _candidates(paths, spools, spooled)
-        total = 0
-        if ProgressBar.is_wanted():
-            candidates = list(candidates)
-            total = sum(not candidate.skipped for candidate in candidates)
-        with ProgressBar(total) as progress:
-            for candidate, made in batch.reports(candidates):
-                is_input = candidate.path in spooled
-                report = replace(made, path=_STANDARD_INPUT) if is_input else made
-                summary.add(report)
-                if write_baseline:
-                    known.add(report)
-                with progress.aside():
-                    report_to.file(report, named=candidate.named)
-                progress.show(summary)
-    summary.skipped = batch.skipped
-    report_to.end(summary)
-    if write_baseline:
+    spooled: set[str] = set()
+    ctrl_c = CtrlC()
+    with (
+        opened(to, detail, show_values=show_values) as reports,
+        ExitStack() as spools,
+        ctrl_c.caught(),
+    ):
+        try:
+            candidates: Iterable[Candidate] = _candidates(paths, spools, spooled)
+            total = 0
+            if not quiet and ProgressBar.is_wanted():
+                candidates = list(candidates)
+                total = sum(not candidate.skipped for candidate in candidates)
+            with ProgressBar(total) as progress, closing(batch.reports(candidates)) as made:
+                for candidate, report in made:
+                    with ctrl_c.held(), progress.aside():
+                        if candidate.path in spooled:
+                            report = replace(report, path=_STANDARD_INPUT)  # noqa: PLW2901
+                        summary.add(report)
+                        if write_baseline:
+                            known.add(report)
+                        reports.file(report, named=candidate.named)
+                    progress.show(summary)
+        except KeyboardInterrupt:
+            summary.interrupted = True
+        summary.skipped = batch.skipped
+        reports.end(summary)
+    if write_baseline and not summary.interrupted:
         known.write(write_baseline)
         click.echo(f"note: the baseline knows {len(known)} files that are not clean", err=True)
     if summary.exit_code is ExitCode.USAGE:

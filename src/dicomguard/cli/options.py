@@ -67,6 +67,7 @@ def scan_settings(
     engine: str | None,
     *,
     strict: bool,
+    quiet: bool = False,
     suppression_file: Path | None = None,
     baseline: Path | None = None,
 ) -> ScanSettings:
@@ -84,10 +85,10 @@ def scan_settings(
             baseline=load_baseline(baseline) if baseline else {},
         ),
     )
-    for entry in settings.suppressions.expired():
+    for entry in () if quiet else settings.suppressions.expired():
         click.echo(f"note: no longer suppressed: {printable(str(entry))}", err=True)
     _ = settings.pack
-    if not naming.is_available():
+    if not quiet and not naming.is_available():
         click.echo(
             "note: libmagic is not installed, so formats that no rule knows go unnamed;"
             " verdicts are the same (Debian, Ubuntu: apt install libmagic1)",

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from dicomguard.files import ScannedFile
 from dicomguard.model import FileIdentity, Instance, Report, Verdict
-from dicomguard.reports.jsonl import finding_to_json
+from dicomguard.reports.model import FindingRecord, to_json
 from dicomguard.version import VERSION
 
 RECORD_VERSION = 1
@@ -89,7 +89,9 @@ class Record:
             quarantined_at=datetime.now(UTC).isoformat(timespec="microseconds"),
             verdict=report.verdict,
             instance=report.instance,
-            findings=tuple(map(finding_to_json, report.findings[:MOST_FINDINGS])),
+            findings=tuple(
+                to_json(FindingRecord.of(each)) for each in report.findings[:MOST_FINDINGS]
+            ),
             findings_total=len(report.findings),
             unexamined=report.unexamined[:MOST_FINDINGS],
             rules_version=rules_version,

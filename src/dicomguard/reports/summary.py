@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import IntEnum
 
 from dicomguard.model import FindingKind, Report, Verdict
+from dicomguard.reports.model import FindingTotal, SummaryRecord
+
+_MOST_REASONS = 100
+"""Different reasons that are counted by themselves."""
+_OTHER_REASONS = "other reasons"
 
 
 class ExitCode(IntEnum):
@@ -40,8 +47,11 @@ class Summary:
         kinds: Every kind of finding seen, by id.
         findings: Number of findings by id.
         incomplete: Files that could not be fully examined, whatever their verdict.
+        reasons: Files by the reason why.
         skipped: What was not opened, by what it is (``symbolic link``, ``FIFO``).
         suppressed: Number of suppressed findings by id.
+        interrupted: Whether the run was stopped before its end.
+        started: When it began.
     """
 
     rules: str
@@ -51,14 +61,21 @@ class Summary:
     kinds: dict[str, FindingKind] = field(default_factory=dict)
     findings: Counter[str] = field(default_factory=Counter)
     incomplete: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     suppressed: Counter[str] = field(default_factory=Counter)
+    interrupted: bool = False
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _clock: float = field(default_factory=time.monotonic)
 
     def add(self, report: Report) -> None:
         """Count one file."""
         self.verdicts[report.verdict] += 1
         self.bytes += report.size
         self.incomplete += not report.complete
+        for reason in report.unexamined:
+            known = reason in self.reasons or len(self.reasons) < _MOST_REASONS
+            self.reasons[reason if known else _OTHER_REASONS] += 1
         for finding in report.findings:
             self.kinds.setdefault(finding.kind.id, finding.kind)
             self.findings[finding.kind.id] += 1
@@ -70,10 +87,37 @@ class Summary:
         return self.verdicts.total()
 
     @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return time.monotonic() - self._clock
+
+    @property
     def exit_code(self) -> ExitCode:
         """Found beats not examined; both are counted."""
+        if self.interrupted:
+            return ExitCode.INTERRUPTED
         if not self.files:
             return ExitCode.USAGE
         if self.verdicts[Verdict.MALICIOUS] or self.verdicts[Verdict.SUSPICIOUS]:
             return ExitCode.FOUND
         return ExitCode.NOT_EXAMINED if self.incomplete else ExitCode.CLEAN
+
+    def record(self) -> SummaryRecord:
+        """The totals so far, as reports have them."""
+        worst_first = sorted(self.kinds.values(), key=lambda kind: (-kind.severity.rank, kind.id))
+        return SummaryRecord(
+            rules=self.rules,
+            engine=self.engine,
+            started=self.started.isoformat(timespec="seconds"),
+            seconds=round(self.seconds, 3),
+            interrupted=self.interrupted,
+            files=self.files,
+            bytes=self.bytes,
+            verdicts={str(verdict): self.verdicts[verdict] for verdict in Verdict},
+            not_fully_examined=self.incomplete,
+            unexamined=dict(self.reasons.most_common()),
+            skipped=dict(sorted(self.skipped.items())),
+            suppressed=dict(sorted(self.suppressed.items())),
+            findings=tuple(FindingTotal.of(kind, self.findings[kind.id]) for kind in worst_first),
+            exit_code=int(self.exit_code),
+        )

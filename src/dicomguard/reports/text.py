@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import re
-import sys
 import textwrap
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
 
 from dicomguard.incomplete import INCOMPLETE
-from dicomguard.model import Category, Finding, Report, Severity, Verdict
+from dicomguard.model import Category, Severity, Verdict
 from dicomguard.reports import escape
-from dicomguard.reports.summary import Summary
+from dicomguard.reports.model import FileRecord, FindingRecord, SummaryRecord
+from dicomguard.reports.renderer import NORMAL, Detail, Renderer
 
-_VERDICT_STYLE = {
+VERDICT_STYLE = {
     Verdict.MALICIOUS: "bold red",
     Verdict.SUSPICIOUS: "bold yellow",
     Verdict.INCOMPLETE: "bold magenta",
     Verdict.CLEAN: "green",
 }
-_SEVERITY_STYLE = {
+SEVERITY_STYLE = {
     Severity.CRITICAL: "red",
     Severity.HIGH: "red",
     Severity.MEDIUM: "yellow",
     Severity.LOW: "cyan",
     Severity.INFO: "dim",
 }
-_ADVICE = {
+ADVICE = {
     Verdict.MALICIOUS: (
         "Do not open, import or forward this file. It may hold patient data: quarantine it, do not"
         " delete it."
@@ -38,79 +41,80 @@ _ADVICE = {
 _INDENT = 20
 _REPEATED = re.compile(r"(\\x[0-9a-f]{2})\1{3,}")
 _LISTED = 20
-"""Findings of one file that are written out; JSON Lines has them all."""
+"""Findings of one file that are written out; the formats for programs have them all."""
+_REASONS = 5
+"""Reasons why something was not examined that the totals name."""
 
 
-class TextReport:
+class TextReport(Renderer):
     """Writes what people need: the files that are not clean in full, the rest as totals.
 
-    A clean file is written only if it was named on the command line.
+    A clean file is written only if it was named on the command line. Conformance and inventory are
+    one dimmed line a file. Verbose, every file and every finding is written out; quiet, the totals
+    are not.
     """
 
-    def __init__(self, *, show_values: bool, show_suppressed: bool = False) -> None:
-        self._show_values = show_values
-        self._show_suppressed = show_suppressed
+    def __init__(self, out: TextIO, detail: Detail = NORMAL) -> None:
+        super().__init__(out, detail)
         self._console = Console(
-            file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=True
+            file=out, highlight=False, markup=False, emoji=False, soft_wrap=True
         )
 
-    def file(self, report: Report, *, named: bool) -> None:
+    def file(self, record: FileRecord, *, named: bool) -> None:
         """Write one file."""
-        suppressed = report.suppressed if self._show_suppressed else ()
-        if report.verdict is Verdict.CLEAN and not named and not suppressed:
+        verbose = self._detail.verbose
+        suppressed = record.suppressed if self._detail.suppressed else ()
+        if record.verdict is Verdict.CLEAN and not (named or verbose or suppressed):
             return
         self._console.print(
             Text.assemble(
-                (f"{report.verdict!s:<10}", _VERDICT_STYLE[report.verdict]),
+                (f"{record.verdict!s:<10}", VERDICT_STYLE[record.verdict]),
                 "  ",
-                (escape.printable(report.path), "bold"),
+                (escape.printable(record.path), "bold"),
             )
         )
-        shown = [each for each in report.findings if _is_shown(each, report.verdict)]
+        shown: list[FindingRecord] = []
+        rest: list[FindingRecord] = []
+        for each in record.findings:
+            (shown if verbose or _is_shown(each, record.verdict) else rest).append(each)
         for finding in shown[:_LISTED]:
             self._finding(finding)
         if len(shown) > _LISTED:
             self._console.print(f"    … and {len(shown) - _LISTED} more findings")
         for each in suppressed:
             until = f" (until {each.expires})" if each.expires else ""
-            self._finding(each.finding)
+            self._finding(each)
             self._line("suppressed", f"{each.reason}{until}")
-        if report.verdict in _ADVICE:
-            self._console.print(Text(f"    → {_ADVICE[report.verdict]}", "italic"))
+        for line in _in_passing(rest):
+            self._console.print(Text(f"    {line}", "dim"))
+        if record.verdict in ADVICE:
+            self._console.print(Text(f"    → {ADVICE[record.verdict]}", "italic"))
             self._console.print()
 
-    def _finding(self, finding: Finding) -> None:
-        kind, place = finding.kind, finding.place
-        if kind.id == INCOMPLETE.id:
+    def _finding(self, finding: FindingRecord) -> None:
+        if finding.id == INCOMPLETE.id:
             self._console.print(f"    not examined: {escape.printable(finding.detail)}")
             return
         self._console.print(
             Text.assemble(
                 "    ",
-                (f"{kind.severity!s:<8}", _SEVERITY_STYLE[kind.severity]),
+                (f"{finding.severity!s:<8}", SEVERITY_STYLE[finding.severity]),
                 "  ",
-                (kind.id, "bold"),
-                f"  {escape.printable(kind.title)} ({kind.confidence})",
+                (escape.printable(finding.id), "bold"),
+                f"  {escape.printable(finding.title)} ({finding.category}, {finding.confidence})",
             )
         )
-        where = place.region.value
-        if place.tag_path:
-            where += f" {place.tag_path}"
-        where += "".join(f" › {wrapping}" for wrapping in place.chain)  # noqa: RUF001
-        where += f", offset {place.offset}"
-        if place.inner_offset is not None:
-            where += f" ({'unwrapped' if place.chain else 'inflated'}: {place.inner_offset})"
-        self._line("where", f"{where}, {place.length} bytes")
+        self._line("where", where(finding))
         if finding.detail:
             self._line("what", finding.detail)
-        if finding.masked and not self._show_values:
+        if finding.evidence is None:
             self._line("seen", "a value's text, hidden: --show-values shows it")
         elif finding.evidence:
-            self._line("seen", _REPEATED.sub(_shortened, escape.evidence(finding.evidence)))
-        if kind.category in (Category.MALWARE, Category.EXPLOIT):
-            self._line("why", kind.why)
-        references = [kind.reference] if kind.reference else []
-        references += [f"ATT&CK {kind.attack}"] if kind.attack else []
+            self._line("seen", _REPEATED.sub(_shortened, finding.evidence))
+        references = [finding.reference] if finding.reference else []
+        references += [f"ATT&CK {finding.attack}"] if finding.attack else []
+        if finding.why:
+            self._line("why", finding.why)
         if references:
             self._line("see", ", ".join(references))
 
@@ -123,34 +127,96 @@ class TextReport:
         for line in lines[1:]:
             self._console.print(" " * _INDENT + line)
 
-    def end(self, summary: Summary) -> None:
+    def end(self, summary: SummaryRecord) -> None:
         """Write the totals."""
+        if self._detail.quiet:
+            return
         out = self._console
+        if summary.interrupted:
+            out.print(Text("interrupted: these are the totals of what was examined by then", "red"))
         files = "1 file" if summary.files == 1 else f"{summary.files} files"
-        counts = Text(f"{files}, {_size(summary.bytes)}: ")
-        for index, verdict in enumerate(sorted(Verdict, key=lambda each: -each.rank)):
-            count = summary.verdicts[verdict]
-            style = _VERDICT_STYLE[verdict] if count else "dim"
+        counts = Text(f"{files}, {size(summary.bytes)}: ")
+        for index, verdict in enumerate(reversed(Verdict)):
+            count = summary.verdicts[str(verdict)]
+            style = VERDICT_STYLE[verdict] if count else "dim"
             counts.append(f"{', ' if index else ''}{count} {verdict}", style)
         out.print(counts)
-        if summary.incomplete:
-            out.print(f"{summary.incomplete} not fully examined (included above)")
+        if summary.not_fully_examined:
+            out.print(f"{summary.not_fully_examined} not fully examined (included above)")
+        reasons = sorted(summary.unexamined.items(), key=lambda item: -item[1])
+        for reason, count in reasons[:_REASONS]:
+            out.print(f"    {count} × {escape.printable(reason)}")  # noqa: RUF001
+        if len(reasons) > _REASONS:
+            out.print(f"    … and {len(reasons) - _REASONS} more reasons")
         if summary.skipped:
             skipped = ", ".join(
-                f"{n} {what}{'s' if n > 1 else ''}" for what, n in sorted(summary.skipped.items())
+                f"{n} {escape.printable(what)}{'s' if n > 1 else ''}"
+                for what, n in summary.skipped.items()
             )
             out.print(f"not opened: {skipped}")
         if summary.suppressed:
-            ids = ", ".join(f"{id_} {n}" for id_, n in sorted(summary.suppressed.items()))
+            ids = ", ".join(f"{id_} {n}" for id_, n in summary.suppressed.items())
             out.print(Text(f"suppressed: {escape.printable(ids)}"))
-        lesser = [
-            f"{id_} {summary.findings[id_]}"
-            for id_, kind in sorted(summary.kinds.items())
-            if kind.severity < Severity.HIGH and id_ != INCOMPLETE.id
-        ]
-        if lesser:
-            out.print(Text(f"lesser findings: {', '.join(lesser)}", "dim"))
-        out.print(Text(f"{summary.rules}, engine {summary.engine}", "dim"))
+        for category in Category:
+            found = [
+                f"{escape.printable(each.id)} {each.count}"
+                for each in summary.findings
+                if each.category is category and each.id != INCOMPLETE.id
+            ]
+            if found:
+                style = "" if category in (Category.MALWARE, Category.EXPLOIT) else "dim"
+                out.print(Text(f"{category}: {', '.join(found)}", style))
+        rate = f"{summary.files / summary.seconds:.0f} files/s" if summary.seconds else "at once"
+        if summary.seconds:
+            rate += f", {size(int(summary.bytes / summary.seconds))}/s"
+        out.print(Text(f"{duration(summary.seconds)}: {rate}", "dim"))
+        out.print(
+            Text(
+                f"dicomguard {summary.dicomguard}, {escape.printable(summary.rules)},"
+                f" engine {escape.printable(summary.engine)}",
+                "dim",
+            )
+        )
+
+
+def where(finding: FindingRecord) -> str:
+    """The place of a finding in one line, not escaped."""
+    text = finding.region.value
+    if finding.tag_path:
+        text += f" {finding.tag_path}"
+    text += "".join(f" › {wrapping}" for wrapping in finding.chain)  # noqa: RUF001
+    text += f", offset {finding.offset}"
+    if finding.inner_offset is not None:
+        text += f" ({'unwrapped' if finding.chain else 'inflated'}: {finding.inner_offset})"
+    return f"{text}, {finding.length} bytes"
+
+
+def size(count: int) -> str:
+    """Bytes for people.
+
+    >>> size(1023), size(3 << 19)
+    ('1023 bytes', '1.5 MiB')
+    """
+    number = float(count)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if number < 1024 or unit == "GiB":
+            break
+        number /= 1024
+    return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    >>> duration(0.42), duration(75), duration(7384)
+    ('0.4 s', '1 min 15 s', '2 h 3 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def _shortened(run: re.Match[str]) -> str:
@@ -158,17 +224,26 @@ def _shortened(run: re.Match[str]) -> str:
     return f"{run[1]}({len(run[0]) // 4} times)"
 
 
-def _is_shown(finding: Finding, verdict: Verdict) -> bool:
-    """Whether a finding helps to understand the verdict; inventory does not."""
-    if verdict is Verdict.CLEAN:
-        return finding.kind.severity >= Severity.LOW
-    return finding.kind.severity >= Severity.MEDIUM or finding.kind.id == INCOMPLETE.id
+def _is_shown(finding: FindingRecord, verdict: Verdict) -> bool:
+    """Whether a finding helps to understand the verdict: conformance and inventory do not."""
+    if finding.id == INCOMPLETE.id:
+        return True
+    least = Severity.LOW if verdict is Verdict.CLEAN else Severity.MEDIUM
+    return finding.is_threat and finding.severity >= least
 
 
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
-            break
-        size /= 1024
-    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+def _in_passing(findings: Iterable[FindingRecord]) -> Sequence[str]:
+    """Findings that are not written out, a line for each category."""
+    of: dict[Category, Counter[str]] = {}
+    for finding in findings:
+        of.setdefault(finding.category, Counter())[finding.id] += 1
+    return [
+        f"{category}: "
+        + ", ".join(
+            escape.printable(id_) + (f" {count}" if count > 1 else "")
+            for id_, count in sorted(of[category].items())
+        )
+        + " (-v says more)"
+        for category in Category
+        if category in of
+    ]
