@@ -8,7 +8,7 @@ rule eicar
         category   = "malware"
         severity   = "high"
         confidence = "confirmed"
-        where      = "file"
+        where      = "printable"
         attack     = "T1027.009"
         reference  = "EICAR anti-malware test file"
         why        = "Harmless by itself: someone tests whether scanners look inside DICOM files. If nobody here does, find out who sent it."

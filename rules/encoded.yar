@@ -11,7 +11,7 @@ rule base64_program
         category   = "malware"
         severity   = "high"
         confidence = "strong"
-        where      = "file"
+        where      = "printable"
         attack     = "T1027.013"
         reference  = "RFC 4648 section 4"
         why        = "A program written as text passes filters that look for binary programs. Isolate the file and look for what decodes it."

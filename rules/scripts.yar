@@ -1,6 +1,6 @@
 // Scripts, by words that ordinary text does not hold; the validator asks for two of them or for a
-// form that is nothing but a script. They hide in pixel data as well as anywhere, so the rules look
-// at whole files.
+// form that is nothing but a script. They hide in pixel data as well as anywhere, so that the rules
+// look at whatever may be text there as well.
 //
 // A trigger is the head of a word: blanks and options are the validator's, lest a second blank be
 // enough to get past.
@@ -15,7 +15,7 @@ rule powershell
         severity   = "high"
         confidence = "strong"
         validator  = "powershell"
-        where      = "file"
+        where      = "printable"
         polyglot   = "POLY-SCRIPT-NOSHEBANG"
         attack     = "T1059.001"
         reference  = "PS3.10 section 7.5"
@@ -57,7 +57,7 @@ rule batch
         severity   = "high"
         confidence = "strong"
         validator  = "batch"
-        where      = "file"
+        where      = "printable"
         polyglot   = "POLY-SCRIPT-NOSHEBANG"
         attack     = "T1059.003"
         reference  = "PS3.10 section 7.5"
@@ -94,7 +94,7 @@ rule windows_script
         severity   = "high"
         confidence = "strong"
         validator  = "windows_script"
-        where      = "file"
+        where      = "printable"
         polyglot   = "POLY-SCRIPT-NOSHEBANG"
         attack     = "T1059.005"
         reference  = "PS3.10 section 7.5"
@@ -130,7 +130,7 @@ rule html_script
         severity   = "high"
         confidence = "strong"
         validator  = "html"
-        where      = "file"
+        where      = "printable"
         polyglot   = "POLY-HTML"
         attack     = "T1059.007"
         reference  = "PS3.10 section 7.5"
@@ -153,7 +153,7 @@ rule php
         severity   = "high"
         confidence = "strong"
         validator  = "php"
-        where      = "file"
+        where      = "printable"
         polyglot   = "POLY-SCRIPT-NOSHEBANG"
         attack     = "T1059"
         reference  = "PS3.10 section 7.5"
@@ -176,7 +176,7 @@ rule shell
         severity   = "high"
         confidence = "strong"
         validator  = "shell"
-        where      = "file"
+        where      = "printable"
         polyglot   = "POLY-SCRIPT-NOSHEBANG"
         attack     = "T1059.004"
         reference  = "PS3.10 section 7.5"
@@ -207,7 +207,7 @@ rule shebang
         severity          = "high"
         confidence        = "strong"
         validator         = "shebang"
-        where             = "file"
+        where             = "printable"
         polyglot          = "POLY-SCRIPT-SHEBANG"
         polyglot_severity = "critical"
         attack            = "T1059.004"

@@ -417,7 +417,7 @@ PLACES: dict[Where, Callable[[bytes], DicomFile]] = {
     Where.DOCUMENT: lambda text: document(pdf() + text),
     Where.TAIL: lambda text: carrier().but(tail=text),
 }
-SEEN_BY = {place: {place, Where.FILE, Where.NONPIXEL} for place in PLACES}
+SEEN_BY = {place: {place, Where.FILE, Where.NONPIXEL, Where.PRINTABLE} for place in PLACES}
 SEEN_BY[Where.META].add(Where.TEXT)
 
 

@@ -7,8 +7,9 @@ dropping matches elsewhere would be unsound: ``$a and not $b`` sees strings outs
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
+from itertools import chain, islice
 from typing import NamedTuple
 
 from dicomguard.dicom.layout import Data, Element, Span
@@ -37,6 +38,9 @@ class Where(StrEnum):
     """Encapsulated documents."""
     NONPIXEL = "nonpixel"
     """All values but pixel data, and all bytes that no structure explains."""
+    PRINTABLE = "printable"
+    """The raw bytes, but of pixel data only what may be text: runs of 9 printable characters, or of
+    50 in UTF-16."""
     TAIL = "tail"
     """Bytes after the data set, padding and gaps."""
 
@@ -99,10 +103,15 @@ def gather(source: Source, where: Where) -> Buffer:
     has been put where DICOM files are read.
     """
     if where is Where.FILE or not source.layout.is_dicom:
-        everything = Span(0, len(source.data), Region.GAP, None, is_value=True)
-        return Buffer(source.data, [0], [everything])
+        return _whole(source)
+    if where is Where.PRINTABLE:
+        return _printable(source)
     holds = _HOLDS[where]
     return join(source, [span for span in source.values() if holds(span)])
+
+
+def _whole(source: Source) -> Buffer:
+    return Buffer(source.data, [0], [Span(0, len(source.data), Region.GAP, None, is_value=True)])
 
 
 def join(source: Source, spans: list[Span]) -> Buffer:
@@ -113,3 +122,72 @@ def join(source: Source, spans: list[Span]) -> Buffer:
         chunks += [source.data[span.start : span.end], SEPARATOR]
         at += span.end - span.start + len(SEPARATOR)
     return Buffer(b"".join(chunks), starts, spans)
+
+
+# ---------------------------------------------------------------------- what may be text
+
+_STEP = 3
+"""Every third byte is looked at: odd, so that of 16-bit pixels both bytes are among them."""
+_CLASSES = bytes(
+    1 if byte in b"\t\n\r" or 0x20 <= byte < 0x7F else 2 if not byte else 0 for byte in range(256)
+)
+"""Printable, NUL (of which UTF-16 has one a character), and all else."""
+_TEXTS = ((b"\1", 3), (b"\1\2", 16))
+"""What text is made of, in either form, and how often that must be there."""
+_LONGEST = 2 * 16 * _STEP
+_NULS = b"\2" * 16
+_RUNS_TOLD_APART = 256
+"""With more of them in a window it is taken whole: compressed data are full of such runs."""
+_WINDOW = 3 << 19
+_COPIED = 64 << 20
+"""Beyond this, or half of the data, all of it is looked at where it is."""
+
+
+def _printable(source: Source) -> Buffer:
+    """All bytes but those of pixels that cannot be text, in order."""
+    pieces: list[Span] = []
+    start = 0
+    for span in source.values():
+        if span.region is Region.PIXELS and span.end - span.start > _LONGEST:
+            pieces.append(span._replace(start=start, end=span.start))
+            pieces += _texts(source.data, span)
+            start = span.end
+    size = len(source.data)
+    pieces.append(Span(start, size, Region.GAP, None, is_value=True))
+    if sum(each.end - each.start for each in pieces) > min(size // 2, _COPIED):
+        return _whole(source)
+    return join(source, pieces)
+
+
+def _texts(data: Data, span: Span) -> Iterator[Span]:
+    """Runs within a span that may be text, with the bytes next to them."""
+    for base in range(span.start, span.end, _WINDOW):
+        end = min(base + _WINDOW + _LONGEST, span.end)  # what begins here may end in the next
+        # Of 16-bit pixels these are mostly the high bytes, which are seldom characters.
+        glance = data[base + 1 : end : 2 * _STEP].translate(_CLASSES)
+        if b"\1" not in glance and _NULS not in glance:
+            continue
+        marked = data[base:end:_STEP].translate(_CLASSES)
+        forms = _TEXTS if b"\1" in glance else _TEXTS[1:]
+        found = chain.from_iterable(_runs(marked, unit, least) for unit, least in forms)
+        runs = list(islice(found, _RUNS_TOLD_APART))
+        if len(runs) == _RUNS_TOLD_APART:
+            runs = [(0, len(marked))]
+        for first, last in runs:
+            start, stop = base + _STEP * (first - 2), base + _STEP * (last + 2)
+            yield Span(
+                max(start, span.start), min(stop, span.end), span.region, None, is_value=True
+            )
+
+
+def _runs(marked: bytes, unit: bytes, least: int) -> Iterator[tuple[int, int]]:
+    """Where ``unit`` stands ``least`` times or more, one after another."""
+    needle = unit * least
+    start = marked.find(needle)
+    while start >= 0:
+        end = start + len(needle)
+        for step in (unit * 1024, unit):
+            while marked.startswith(step, end):
+                end += len(step)
+        yield start, end
+        start = marked.find(needle, end)

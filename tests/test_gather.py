@@ -1,0 +1,67 @@
+"""What may be text among pixels is gathered, whatever is around it, and leads back to its place."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from dicomguard.dicom.source import Source
+from dicomguard.dicom.walker import walk
+from dicomguard.gather import Where, gather
+from fixtures.carriers import carrier, with_pixels
+
+SIZE = 1 << 16
+TEXT = b"nine char"
+WIDE = ("fifty characters of UTF-16, as a script has " * 2)[:50].encode("utf-16-le")
+
+BACKGROUNDS = {
+    "zeros": lambda _: bytes(SIZE),
+    "random": lambda chance: chance.randbytes(SIZE),
+    "11 bits": lambda chance: bytes(
+        byte for _ in range(SIZE // 2) for byte in chance.randrange(2048).to_bytes(2, "little")
+    ),
+    "dark": lambda chance: bytes(
+        byte for _ in range(SIZE // 2) for byte in (chance.randrange(80), 0)
+    ),
+    "letters": lambda chance: bytes(chance.choices(b"ab\x80", k=SIZE)),
+}
+
+
+def source_of(pixels: bytes) -> Source:
+    data = with_pixels(carrier(), pixels).data
+    layout = walk(data)
+    return Source(data=data, layout=layout, file=layout)
+
+
+@pytest.mark.parametrize("text", [TEXT, WIDE], ids=["ascii", "wide"])
+@pytest.mark.parametrize("background", list(BACKGROUNDS))
+def test_text_among_pixels_is_gathered_whole(background: str, text: bytes) -> None:
+    chance = random.Random(background)
+    pixels = BACKGROUNDS[background](chance)
+    for at in [*range(13), *range(SIZE - len(text) - 13, SIZE - len(text)), SIZE // 2 + 1]:
+        source = source_of(pixels[:at] + text + pixels[at + len(text) :])
+        buffer = gather(source, Where.PRINTABLE)
+        found = bytes(buffer.data).find(text)
+        assert found >= 0, at
+        origin = buffer.origin(found, len(text))
+        assert origin is not None, at
+        assert source.data[origin : origin + len(text)] == text
+
+
+def test_pixels_that_cannot_be_text_are_left_out() -> None:
+    source = source_of(BACKGROUNDS["11 bits"](random.Random(0)))
+    assert len(gather(source, Where.PRINTABLE).data) < len(source.data) - SIZE // 2
+
+
+def test_what_is_full_of_runs_is_not_copied() -> None:
+    source = source_of(BACKGROUNDS["letters"](random.Random(0)))
+    assert gather(source, Where.PRINTABLE).data is source.data
+
+
+def test_windows_hide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicomguard.gather._WINDOW", 96)
+    for at in range(300):
+        pixels = bytes(at) + WIDE + bytes(600 - at)
+        buffer = gather(source_of(pixels), Where.PRINTABLE)
+        assert WIDE in bytes(buffer.data), at
