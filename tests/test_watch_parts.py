@@ -327,6 +327,7 @@ def test_every_folder_is_watched_and_none_that_is_gone(tmp_path, ingest):
         events.drop_gone({str(ingest)})
         until(lambda: watches() == 3, watches)
         outside.rename(ingest / "a" / "again")
+        until(lambda: has_seen("a/again"), seen)  # what came into it before is for who lists it
         (ingest / "a" / "again" / "late").write_bytes(b"x")
         until(lambda: has_seen("a/again/late"), seen)
         assert events.is_alive()
@@ -334,6 +335,32 @@ def test_every_folder_is_watched_and_none_that_is_gone(tmp_path, ingest):
         events.close()
     assert watches() == 0
     assert not events.is_alive()
+
+
+def test_a_folder_that_moves_away_and_comes_again_ends_no_events(tmp_path, ingest):
+    """After these steps watchdog's own Observer is dead, and says that it is alive."""
+    hints = Hints(lambda: None)
+    events = FolderEvents(str(ingest), hints)
+    folder, outside = ingest / "a", tmp_path / "outside"
+
+    def awaited(path):
+        until(lambda: str(path) in hints.take(100)[0], path)
+
+    try:
+        folder.mkdir()
+        awaited(folder)
+        folder.rename(outside)
+        folder.mkdir()
+        awaited(folder)
+        folder.rmdir()
+        until(lambda: watches() == 2, watches)
+        outside.rmdir()
+        until(lambda: watches() == 1, watches)
+        (ingest / "file").write_bytes(b"x")
+        awaited(ingest / "file")
+        assert events.is_alive()
+    finally:
+        events.close()
 
 
 @pytest.mark.parametrize("trees", range(3))

@@ -1,4 +1,4 @@
-"""Hints from the kernel that something happened in a folder (``inotify(7)``).
+"""Hints from the kernel that something happened in a folder (``inotify(7)``, through watchdog).
 
 They are hints because they can be lost: the kernel's queue overflows, folders come faster than
 they can be watched, watches run out, and network shares send none at all.
@@ -8,27 +8,34 @@ from __future__ import annotations
 
 import errno
 import os
-import select
+import warnings
 from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
 from itertools import islice
-from threading import Lock, Thread
+from threading import Lock
 
-from inotify_simple import Event, INotify, flags
+from watchdog.observers.inotify_c import (
+    CallbackId,
+    InotifyConstants,
+    InotifyEvent,
+    InotifyFD,
+    Mask,
+    WatchDescriptor,
+)
 
 _MOST_HINTS = 10_000
 """Hints that may wait; a scan of the folder finds what is beyond them."""
 
 # No more than these, so that the kernel's queue does not fill with what nobody reads: above all not
 # with what the daemon itself does to the files.
-_MASK = (
-    flags.CREATE
-    | flags.CLOSE_WRITE
-    | flags.MOVED_TO
-    | flags.ONLYDIR
-    | flags.DONT_FOLLOW
-    | flags.EXCL_UNLINK
+_MASK = Mask(
+    InotifyConstants.IN_CREATE
+    | InotifyConstants.IN_CLOSE_WRITE
+    | InotifyConstants.IN_MOVED_TO
+    | InotifyConstants.IN_ONLYDIR
+    | InotifyConstants.IN_DONT_FOLLOW
+    | InotifyConstants.IN_EXCL_UNLINK
 )
+_ONLY_CALLBACK = CallbackId(0)
 
 
 class Hints:
@@ -80,7 +87,8 @@ class FolderEvents:
     """Leaves hints of what happens in a folder and everything below it, from a thread of its own.
 
     Hints are absolute paths of files and folders that came, were closed after writing or got that
-    name.
+    name. This is watchdog's layer next to the kernel, a `WatchCallback`, and not its `Observer`:
+    docs/architecture.md says why.
 
     Args:
         root: The folder.
@@ -91,29 +99,28 @@ class FolderEvents:
     """
 
     def __init__(self, root: str, hints: Hints) -> None:
+        # watchdog warns of each folder that is watched already, which is no reason to worry.
+        warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
         self._hints = hints
         self._lock = Lock()
-        self._paths: dict[int, str] = {}
-        self._inotify = INotify()
-        self._closing, self._close = os.pipe2(os.O_CLOEXEC)
-        self._thread = Thread(target=self._read, name="events", daemon=True)
+        self._paths: dict[WatchDescriptor, str] = {}
+        self._inotify = InotifyFD()
+        self._inotify.start()
         try:
-            self._paths[self._inotify.add_watch(root, _MASK)] = root
+            self._add(root)
         except BaseException:
-            self._release()
+            self.close()
             raise
-        self._thread.start()
         self._watch_below(root)
 
     def close(self) -> None:
         """Stops watching; when it returns nothing more is reported."""
-        os.write(self._close, b"x")
-        self._thread.join()
-        self._release()
+        self._inotify.stop()
+        self._inotify.join()
 
     def is_alive(self) -> bool:
         """Whether the thread that reports still does."""
-        return self._thread.is_alive()
+        return self._inotify.is_alive()
 
     def watch(self, path: str) -> bool:
         """Sees to it that a folder is watched; costs little if it is.
@@ -122,11 +129,9 @@ class FolderEvents:
             Whether it is now, or there is none any more that could be.
         """
         try:
-            number = self._inotify.add_watch(path, _MASK)
+            self._add(path)
         except OSError as error:
             return error.errno in (errno.ENOENT, errno.ENOTDIR)
-        with self._lock:
-            self._paths[number] = path
         return True
 
     def drop_gone(self, folders: Collection[str]) -> None:
@@ -137,10 +142,40 @@ class FolderEvents:
         """
         with self._lock:
             others = [each for each in self._paths.items() if each[1] not in folders]
-        for number, path in others:
-            if not os.path.isdir(path):
-                with suppress(OSError):  # the watch went with the folder
-                    self._inotify.rm_watch(number)
+        gone = [number for number, path in others if not os.path.isdir(path)]
+        self._inotify.remove_callbacks([(number, _ONLY_CALLBACK) for number in gone])
+        for number in gone:
+            self.on_watch_deleted(number)
+
+    # What watchdog calls, in its thread
+
+    def on_event(self, event: InotifyEvent) -> None:
+        """Leaves a hint of an event, and watches new folders."""
+        with self._lock:
+            folder = self._paths.get(event.wd)
+        if folder is None or not event.name:
+            return
+        path = os.path.join(folder, os.fsdecode(event.name))
+        if event.is_directory:
+            # What came into the folder before it was watched is found by looking into it after.
+            self.watch(path)
+            for below in self._watch_below(path):
+                self._hints.add(below)
+        self._hints.add(path)
+
+    def on_watch_deleted(self, wd: WatchDescriptor) -> None:
+        """Forgets a folder that is gone."""
+        with self._lock:
+            self._paths.pop(wd, None)
+
+    def on_queue_overflow(self) -> None:
+        """Leaves word of a loss."""
+        self._hints.lose()
+
+    def _add(self, path: str) -> None:
+        number = self._inotify.add_callback(os.fsencode(path), _MASK, self, _ONLY_CALLBACK)
+        with self._lock:
+            self._paths[number] = path
 
     def _watch_below(self, path: str) -> Iterable[str]:
         """Watches all folders below one; answers them."""
@@ -156,35 +191,3 @@ class FolderEvents:
             found += below
             pending += below
         return found
-
-    def _read(self) -> None:
-        poll = select.poll()
-        poll.register(self._inotify, select.POLLIN)
-        poll.register(self._closing, select.POLLIN)
-        while self._closing not in [descriptor for descriptor, _ in poll.poll()]:
-            for event in self._inotify.read(timeout=0):
-                self._take(event)
-
-    def _take(self, event: Event) -> None:
-        if event.mask & flags.Q_OVERFLOW:
-            self._hints.lose()
-            return
-        with self._lock:
-            if event.mask & flags.IGNORED:
-                self._paths.pop(event.wd, None)
-                return
-            folder = self._paths.get(event.wd)
-        if folder is None or not event.name:
-            return
-        path = os.path.join(folder, event.name)
-        if event.mask & flags.ISDIR:
-            # What came into the folder before it was watched is found by looking into it after.
-            self.watch(path)
-            for below in self._watch_below(path):
-                self._hints.add(below)
-        self._hints.add(path)
-
-    def _release(self) -> None:
-        self._inotify.close()
-        os.close(self._closing)
-        os.close(self._close)

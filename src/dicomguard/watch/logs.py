@@ -62,11 +62,12 @@ def log_to_standard_error(kind: str) -> None:
         kind = "text" if sys.stderr.isatty() else "json"
     lines = logging.StreamHandler()
     lines.setFormatter(TextLines() if kind == "text" else EcsLines())
-    log = logging.getLogger("dicomguard")
-    for before in log.handlers[:]:
-        log.removeHandler(before)
-    log.addHandler(lines)
-    log.setLevel(logging.INFO)
+    for name, level in (("dicomguard", logging.INFO), ("watchdog", logging.WARNING)):
+        log = logging.getLogger(name)
+        for before in log.handlers[:]:
+            log.removeHandler(before)
+        log.addHandler(lines)
+        log.setLevel(level)
 
 
 def path_shower(*, whole: bool) -> Callable[[str], str]:
