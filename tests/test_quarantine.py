@@ -719,6 +719,7 @@ def test_verify_of_what_is_no_vault(tmp_path):
 
 def test_restore_keeps_the_reason_and_allows_for_a_week(vault_path, records, ingest):
     first = records[0].id
+    assert "restore needs a reason" in run(vault_path, "restore", first, code=2)
     assert "say why" in run(vault_path, "restore", first, "--reason", " ", code=2)
     assert "say why" in run(vault_path, "restore", first, "--reason", "x" * 1001, code=2)
     assert not (ingest / "a").exists()

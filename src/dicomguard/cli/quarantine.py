@@ -34,13 +34,25 @@ _DAMAGED = 1
 """Exit code of `verify` where something is lost or was tampered with."""
 
 
-def _reason(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+def _reason(context: click.Context, _parameter: click.Parameter, value: str | None) -> str:
+    if value is None:
+        raise click.UsageError(
+            f"{context.info_name} needs a reason, which the audit trail keeps: say why with "
+            "--reason TEXT"
+        )
     reason = value.strip()
     if not 0 < len(reason) <= LONGEST_REASON:
         raise click.BadParameter(f"say why, in 1 to {LONGEST_REASON} characters")
     return reason
 
 
+_reason_option = click.option(
+    "--reason",
+    callback=_reason,
+    allow_from_autoenv=False,
+    metavar="TEXT",
+    help="Why, for the audit trail; no patient data, please.  [required]",
+)
 _vault_option = click.option(
     "--quarantine",
     "vault",
@@ -57,17 +69,6 @@ _format_option = click.option(
     show_default=True,
     help="Text for people; one JSON object a line for programs.",
 )
-
-
-def _reason_option(**attributes: Any) -> Callable[[_Command], _Command]:
-    return click.option(
-        "--reason",
-        callback=_reason,
-        allow_from_autoenv=False,
-        metavar="TEXT",
-        help="Why, for the audit trail; no patient data, please.",
-        **attributes,
-    )
 
 
 @click.group("quarantine")
@@ -109,7 +110,7 @@ def show_command(record_id: str, vault: str, format_: str) -> None:
     metavar="PATH",
     help="Path of the file to write; where it came from if not given.",
 )
-@_reason_option(default="not given", show_default=True)
+@_reason_option
 @click.option(
     "--allow-days",
     type=click.IntRange(0, 3650),
@@ -145,7 +146,7 @@ def restore_command(
     metavar="FILE",
     help="The file to write, customarily with the ending .cart.",
 )
-@_reason_option(required=True)
+@_reason_option
 def export_command(record_id: str, vault: str, target: str, reason: str) -> None:
     """Write a quarantined file in its neutralised form, to hand on to an analyst.
 
@@ -167,7 +168,7 @@ def export_command(record_id: str, vault: str, target: str, reason: str) -> None
     metavar="DAYS",
     help="All that have been in quarantine for longer than this, instead of named ones.",
 )
-@_reason_option(required=True)
+@_reason_option
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 def purge_command(
     record_ids: tuple[str, ...], vault: str, older_than: int | None, reason: str, *, dry_run: bool
