@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -27,8 +27,6 @@ from dicomguard.quarantine import (
 )
 from dicomguard.reports.escape import printable
 from dicomguard.reports.summary import ExitCode
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _DAMAGED = 1
 """Exit code of `verify` where something is lost or was tampered with."""
