@@ -247,7 +247,7 @@ def test_an_overflow_of_the_queue_is_noticed(ingest):
     events = FolderEvents(str(ingest), hints)
     try:
         with events._lock:  # who reads the queue waits
-            for number in range(most // 2 + 100):
+            for number in range(most // 2 + 5000):
                 (ingest / str(number)).write_bytes(b"")
                 (ingest / str(number)).unlink()
         until(lambda: hints.take(most)[1], "an overflow")
