@@ -5,6 +5,7 @@ from dicomguard.detectors.detector import Detector
 from dicomguard.detectors.dicomdir import DicomdirDetector
 from dicomguard.detectors.filemeta import FileMetaDetector
 from dicomguard.detectors.fragments import FragmentDetector
+from dicomguard.detectors.parsers import ParserDetector
 from dicomguard.detectors.pixels import PixelDetector
 from dicomguard.detectors.preamble import PreambleDetector
 from dicomguard.detectors.private import PrivateDetector
@@ -25,5 +26,6 @@ DETECTORS: tuple[Detector, ...] = (
     UnexplainedDetector(),
     TextDetector(),
     DicomdirDetector(),
+    ParserDetector(),  # it is asked for by what the others found
 )
 """Every detector, in the order they run."""

@@ -265,12 +265,14 @@ class PreambleDetector:
         """Look at a file that has a preamble."""
         if not (source.is_file and source.layout.has_preamble):
             return
-        yield from _elsewhere(source)
+        elsewhere = list(_elsewhere(source))
+        yield from elsewhere
         data = source.data
         preamble = bytes(data[:128])
         if not preamble.strip(b"\0"):
             return
-        if any(each.kind.id.startswith("POLY-") and not each.place.offset for each in found):
+        known = (*found, *elsewhere)
+        if any(each.kind.id.startswith("POLY-") and not each.place.offset for each in known):
             return
         if tiff.is_tiff(preamble):
             yield _tiff(source)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-import resource
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -20,6 +19,7 @@ from dicomguard.extraction.manifest import Manifest
 from dicomguard.extraction.payloads import MOST_BYTES, Collector
 from dicomguard.files import READ_FLAGS, identity_of
 from dicomguard.model import FileIdentity
+from dicomguard.sandbox import confine
 from dicomguard.scan import ScanSettings, scan_file
 from dicomguard.workers import MEMORY_PER_WORKER, SECONDS_PER_FILE
 
@@ -80,9 +80,7 @@ def _serve(connection: Connection, path: str, settings: ScanSettings) -> None:
     """Scan, and send a manifest and the payloads."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # how it failed is told by the other process
     _ = settings.pack
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_PER_WORKER, MEMORY_PER_WORKER))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    confine(MEMORY_PER_WORKER)
     collector = Collector()
     report = scan_file(path, settings, collector)
     taken = collector.payloads(report.findings)
