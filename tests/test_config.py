@@ -46,6 +46,8 @@ def test_every_setting_can_be_said(file):
         strict = true
         workers = 3
         suppressions = "/etc/suppressions.toml"
+        rule_keys = ["AAAA"]
+        signed_rules = true
         [check]
         format = "jsonl"
         show_values = true
@@ -75,6 +77,8 @@ def test_every_setting_can_be_said(file):
         strict=True,
         workers=3,
         suppressions="/etc/suppressions.toml",
+        rule_keys=("AAAA",),
+        signed_rules=True,
     )
     assert config.check == CheckConfig(format="jsonl", show_values=True)
     assert config.watch.settle == 2.0

@@ -51,6 +51,16 @@ class ScanConfig(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_u
         str | None,
         Meta(description="TOML file of findings that were looked at and do not count."),
     ] = None
+    rule_keys: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Ed25519 public keys in Base64: whoever signed a pack of rules must have "
+            "one of them."
+        ),
+    ] = ()
+    signed_rules: Annotated[
+        bool, Meta(description="Refuse packs of rules that are not signed.")
+    ] = False
 
 
 class CheckConfig(

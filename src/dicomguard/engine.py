@@ -32,6 +32,12 @@ def code_of(source: str) -> str:
     return _NOT_CODE.sub(" ", source)
 
 
+EXTERNALS = ("filename", "filepath", "extension", "filetype", "owner")
+"""Variables that rules of third parties use without declaring them, as LOKI and THOR give them."""
+
+_USES_EXTERNALS = re.compile(rf"\b(?:{'|'.join(EXTERNALS)})\b")
+
+
 class RuleName(NamedTuple):
     """A rule and the file it stands in; names need to be unique only within a file."""
 
@@ -62,6 +68,9 @@ class ScanResult(NamedTuple):
     limits: list[str]
 
 
+_NO_EXTERNALS: Mapping[str, str] = dict.fromkeys(EXTERNALS, "")
+
+
 class RuleSyntaxError(ValueError):
     """A rule source does not compile; the message says where and why, as the engine does."""
 
@@ -72,8 +81,13 @@ class CompiledRules(Protocol):
     def declared(self) -> Iterable[Declared]:
         """Every rule, private ones included."""
 
-    def scan(self, data: bytes | mmap.mmap, seconds: int) -> ScanResult:
-        """Run all rules over ``data`` and give up after ``seconds``."""
+    def scan(
+        self, data: bytes | mmap.mmap, seconds: int, externals: Mapping[str, str] = _NO_EXTERNALS
+    ) -> ScanResult:
+        """Run all rules over ``data`` and give up after ``seconds``.
+
+        ``externals`` are values of `EXTERNALS`; those that are not given are empty.
+        """
 
 
 def compile_rules(engine: str, sources: Mapping[str, str]) -> CompiledRules:
@@ -84,11 +98,33 @@ def compile_rules(engine: str, sources: Mapping[str, str]) -> CompiledRules:
         sources: YARA source by namespace.
 
     Raises:
-        RuleSyntaxError: A source does not compile. Includes and externals are not allowed.
+        RuleSyntaxError: A source does not compile. Includes are not allowed, nor externals other
+            than `EXTERNALS`.
         DicomguardError: The engine is not installed.
     """
     module = _load(engine)
     return _Libyara(module, sources) if engine == "yara" else _YaraX(module, sources)
+
+
+def _use_externals(sources: Mapping[str, str]) -> bool:
+    return any(_USES_EXTERNALS.search(code_of(source)) for source in sources.values())
+
+
+def compile_warnings(engine: str, source: str) -> list[str]:
+    """What the engine thinks of a source that compiles: what would be slow, above all.
+
+    Raises:
+        DicomguardError: The engine is not installed.
+    """
+    module = _load(engine)
+    if engine == "yara":
+        compiled = module.compile(source=source, includes=False, externals=dict(_NO_EXTERNALS))
+        return [str(warning) for warning in compiled.warnings]
+    compiler = module.Compiler()
+    for name in EXTERNALS:
+        compiler.define_global(name, "")
+    compiler.add_source(source)
+    return [f"line {each['line']}: {each['title']}" for each in compiler.warnings()]
 
 
 def default_engine() -> str:
@@ -116,21 +152,25 @@ class _Libyara:
     def __init__(self, module: Any, sources: Mapping[str, str]) -> None:
         self._module = module
         self._declared: list[Declared] = []
+        self._named = _use_externals(sources)
+        options = {"includes": False, "externals": dict(_NO_EXTERNALS)}
         try:
             for namespace, source in sources.items():
                 # Compiled together the rules no longer say which namespace they are from.
                 self._declared += [
                     Declared(RuleName(namespace, rule.identifier), rule.meta, rule.is_private)
-                    for rule in module.compile(sources={namespace: source}, includes=False)
+                    for rule in module.compile(sources={namespace: source}, **options)
                 ]
-            self._rules = module.compile(sources=dict(sources), includes=False)
+            self._rules = module.compile(sources=dict(sources), **options)
         except module.Error as error:
             raise RuleSyntaxError(f"{namespace}: {error}") from error
 
     def declared(self) -> Iterable[Declared]:
         return self._declared
 
-    def scan(self, data: bytes | mmap.mmap, seconds: int) -> ScanResult:
+    def scan(
+        self, data: bytes | mmap.mmap, seconds: int, externals: Mapping[str, str] = _NO_EXTERNALS
+    ) -> ScanResult:
         limits: list[str] = []
 
         def on_warning(_kind: int, string: Any) -> int:
@@ -138,7 +178,12 @@ class _Libyara:
             return int(self._module.CALLBACK_CONTINUE)
 
         try:
-            found = self._rules.match(data=data, timeout=seconds, warnings_callback=on_warning)
+            found = self._rules.match(
+                data=data,
+                timeout=seconds,
+                warnings_callback=on_warning,
+                externals=dict(externals) if self._named else None,
+            )
         except self._module.TimeoutError:
             return ScanResult([], [f"the rules took longer than {seconds} s"])
         except self._module.Error as error:
@@ -164,6 +209,9 @@ class _YaraX:
         self._module = module
         compiler = module.Compiler()
         compiler.enable_includes(False)
+        self._named = _use_externals(sources)
+        for name in EXTERNALS:
+            compiler.define_global(name, "")
         self._private: set[RuleName] = set()
         try:
             for namespace, source in sources.items():
@@ -181,8 +229,12 @@ class _YaraX:
             name = RuleName(rule.namespace, rule.identifier)
             yield Declared(name, dict(rule.metadata), is_private=name in self._private)
 
-    def scan(self, data: bytes | mmap.mmap, seconds: int) -> ScanResult:
+    def scan(
+        self, data: bytes | mmap.mmap, seconds: int, externals: Mapping[str, str] = _NO_EXTERNALS
+    ) -> ScanResult:
         scanner = self._module.Scanner(self._rules)
+        for name, value in externals.items() if self._named else ():
+            scanner.set_global(name, value)
         scanner.set_timeout(seconds)
         scanner.max_matches_per_pattern(MATCH_LIMIT)
         try:

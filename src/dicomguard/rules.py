@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from dicomguard.dicom.source import Source
 from dicomguard.engine import (
+    EXTERNALS,
     Match,
     RuleName,
     RuleSyntaxError,
@@ -29,6 +30,7 @@ from dicomguard.engine import (
 from dicomguard.errors import DicomguardError
 from dicomguard.gather import Gathered, Where
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Region, Severity
+from dicomguard.packs import Pack, Trust, read_pack
 from dicomguard.payloads import VALIDATORS, Payload, Validator
 from dicomguard.payloads.wrappings import BY_MAGIC, BY_PLAINTEXT, MagicWrapping
 
@@ -90,26 +92,40 @@ def shipped_rules() -> Path:
     return packaged if packaged.is_dir() else here.parents[2] / "rules"
 
 
+_NO_KEYS = Trust()
+
+
 class RulePack:
     """Rules that are ready to run.
 
     Args:
         folders: Folders whose ``*.yar`` and ``*.yara`` files are loaded beside the shipped ones.
         engine: A name of `dicomguard.engine.ENGINES`; None for the first that is installed.
+        trust: Whose packs are used.
+
+    Attributes:
+        packs: The folders as they were read, the shipped one first.
+        rules: Every public rule.
+        sets: What runs over which class of values.
 
     Raises:
-        DicomguardError: A folder holds no rule, or a rule does not compile or fails the lint. No
-            pack is half loaded.
+        DicomguardError: A folder holds no rule, its manifest or signature is wrong, or a rule does
+            not compile or fails the lint. No pack is half loaded.
     """
 
-    def __init__(self, folders: Sequence[Path] = (), engine: str | None = None) -> None:
+    def __init__(
+        self, folders: Sequence[Path] = (), engine: str | None = None, trust: Trust = _NO_KEYS
+    ) -> None:
         self.engine = engine or default_engine()
-        sources = _read(folders)
+        # What comes with the package is vouched for by whatever vouches for the package.
+        self.packs = [read_pack(shipped_rules(), _NO_KEYS)]
+        self.packs += [read_pack(folder, trust) for folder in folders]
+        sources = _sources(self.packs)
         self.rules: dict[RuleName, Rule] = {}
         plain: dict[str, str] = {}
         by_where: dict[Where, dict[str, str]] = defaultdict(dict)
         for namespace, source in sources.items():
-            rules = _declared(self.engine, namespace, source)
+            rules = declared_rules(self.engine, namespace, source)
             self.rules |= {rule.name: rule for rule in rules}
             if rules and all(rule.kind.id == THIRD_PARTY.id for rule in rules):
                 plain[namespace] = source
@@ -117,27 +133,28 @@ class RulePack:
                 by_where[rules[0].where if rules else Where.FILE][namespace] = source
         by_where[Where.FILE][_WRAPPINGS] = _wrapping_rules(BY_MAGIC)
         by_where[Where.NONPIXEL][_WRAPPINGS] = _wrapping_rules(BY_PLAINTEXT)
-        self._sets = [
+        self.sets = [
             (where, compile_rules(self.engine, members)) for where, members in by_where.items()
         ]
         self._plain = compile_rules(self.engine, plain) if plain else None
         if self._plain:
-            self._sets.append((Where.FILE, self._plain))
+            self.sets.append((Where.FILE, self._plain))
         digest = hashlib.sha256()
         for namespace, source in sorted(sources.items()):
             digest.update(f"{namespace}\0{source}\0".encode())
         self.version = f"{len(self.rules)} rules, sha256 {digest.hexdigest()[:16]}"
 
-    def find(self, gathered: Gathered) -> Found:
-        """Run every rule over a source."""
+    def find(self, gathered: Gathered, path: str = "") -> Found:
+        """Run every rule over a source that is, or was unwrapped from, the file of that path."""
+        externals = _externals(path)
         findings: list[Finding] = []
         limits: list[str] = []
         triggers: list[Match] = []
-        for where, rules in self._sets:
+        for where, rules in self.sets:
             buffer = gathered[where]
             if not len(buffer.data):
                 continue
-            result = rules.scan(buffer.data, SECONDS_PER_SET)
+            result = rules.scan(buffer.data, SECONDS_PER_SET, externals)
             limits += result.limits
             by_rule: dict[RuleName, list[Match]] = defaultdict(list)
             for match in result.matches:
@@ -159,7 +176,7 @@ class RulePack:
         return Found(findings, limits, triggers)
 
     def find_inside(
-        self, source: Source, found: Sequence[Finding]
+        self, source: Source, found: Sequence[Finding], path: str = ""
     ) -> tuple[list[Finding], list[str]]:
         """Run the rules that know nothing of dicomguard over what lies in a source.
 
@@ -169,12 +186,14 @@ class RulePack:
         Args:
             source: Where the payloads lie.
             found: What `find` found there.
+            path: Of the file.
 
         Returns:
             Findings, and why some may be missing, in words.
         """
         if self._plain is None:
             return [], []
+        externals = _externals(path)
         known = {
             (each.rule, source.extent(each.place)[0])
             for each in found
@@ -188,7 +207,7 @@ class RulePack:
             if seconds < 1:
                 limits.append(f"the rules took longer than {SECONDS_PER_SET} s over the payloads")
                 break
-            result = self._plain.scan(source.data[start:end], seconds)
+            result = self._plain.scan(source.data[start:end], seconds, externals)
             limits += result.limits
             for rule, at, length in _first_of_each(result.matches):
                 if rule in self.rules and (rule.name, start + at) not in known:
@@ -292,49 +311,28 @@ def _wrapping_rules(wrappings: Mapping[str, MagicWrapping]) -> str:
     )
 
 
-def _read(folders: Sequence[Path]) -> dict[str, str]:
+def _sources(packs: Sequence[Pack]) -> dict[str, str]:
     """Rule sources by namespace: the file's name for shipped rules, its path for others."""
-    sources: dict[str, str] = {}
-    for folder in (shipped_rules(), *folders):
-        path = folder
-        try:
-            files = _rule_files(folder)
-            if not files:
-                msg = f"no rules: {folder} is not a folder that holds *.yar files"
-                raise DicomguardError(msg)
-            for path in files:
-                name = path.name if folder == shipped_rules() else _namespace(path)
-                sources[name] = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            msg = f"cannot read the rules in {path}: {error}"
-            raise DicomguardError(msg) from error
+    shipped, *others = packs
+    sources = {path.name: source for path, source in shipped.sources.items()}
+    for pack in others:
+        sources |= {namespace_of(path): source for path, source in pack.sources.items()}
     return sources
 
 
-def _namespace(path: Path) -> str:
-    """The path as text that both engines accept, whatever bytes it is made of."""
+def namespace_of(path: Path) -> str:
+    """A path as text that both engines accept, whatever bytes it is made of."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _rule_files(folder: Path) -> list[Path]:
-    """The rule files below a folder.
-
-    Raises:
-        OSError: A folder cannot be listed: its rules would be missing from the pack.
-    """
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    return sorted(
-        Path(top, name)
-        for top, _, names in os.walk(folder, onerror=fail)
-        for name in names
-        if name.endswith((".yar", ".yara"))
-    )
+def _externals(path: str) -> dict[str, str]:
+    """What rules of third parties may ask of the file that is scanned."""
+    folder, base = os.path.split(namespace_of(Path(path))) if path else ("", "")
+    known = {"filename": base, "filepath": folder, "extension": os.path.splitext(base)[1]}
+    return dict.fromkeys(EXTERNALS, "") | known
 
 
-def _declared(engine: str, namespace: str, source: str) -> list[Rule]:
+def declared_rules(engine: str, namespace: str, source: str) -> list[Rule]:
     """The public rules of one file.
 
     Raises:
@@ -407,10 +405,22 @@ THIRD_PARTY = FindingKind(
 """What a rule that knows nothing of dicomguard finds: a hit is what its author hunts."""
 
 
+_SCORES = ((75, Severity.HIGH), (60, Severity.MEDIUM))
+"""What a ``score`` of 0 to 100 amounts to, as YARA-Forge and the scanners THOR and LOKI use it."""
+
+
+def _severity(score: object) -> Severity:
+    """How bad a hit is by the score of its rule; high if it has none."""
+    if not isinstance(score, int):
+        return THIRD_PARTY.severity
+    return next((severity for least, severity in _SCORES if score >= least), Severity.LOW)
+
+
 def _third_party(name: RuleName, meta: Mapping[str, Any]) -> FindingKind:
     return replace(
         THIRD_PARTY,
         title=f"YARA rule {name.name}",
+        severity=_severity(meta.get("score")),
         why=str(meta.get("description", THIRD_PARTY.why)),
         reference=str(meta.get("reference", "")),
     )

@@ -23,6 +23,7 @@ from dicomguard.files import READ_FLAGS, identity_of
 from dicomguard.gather import Gathered
 from dicomguard.incomplete import incomplete_finding, unexamined_report
 from dicomguard.model import Confidence, FileIdentity, Finding, Instance, Report, Verdict
+from dicomguard.packs import Trust
 from dicomguard.payloads import naming
 from dicomguard.payloads.wrappings import Allowance
 from dicomguard.rules import RulePack
@@ -53,6 +54,7 @@ class ScanSettings:
         budgets: How much work one file may cause.
         suppressions: What was looked at and does not count.
         hash_clean: Whether the report of a clean file has its SHA-256 too.
+        trust: Whose packs of rules are used.
     """
 
     rule_folders: tuple[Path, ...] = ()
@@ -61,6 +63,7 @@ class ScanSettings:
     budgets: Budgets = field(default_factory=Budgets)
     suppressions: Suppressions = field(default_factory=Suppressions)
     hash_clean: bool = False
+    trust: Trust = field(default_factory=Trust)
 
     @property
     def pack(self) -> RulePack:
@@ -69,7 +72,7 @@ class ScanSettings:
         Raises:
             DicomguardError: They cannot be loaded.
         """
-        return _pack(self.rule_folders, self.engine)
+        return _pack(self.rule_folders, self.engine, self.trust)
 
     @property
     def rules_version(self) -> str:
@@ -82,8 +85,8 @@ class ScanSettings:
 
 
 @lru_cache(maxsize=4)
-def _pack(folders: tuple[Path, ...], engine: str | None) -> RulePack:
-    return RulePack(folders, engine)
+def _pack(folders: tuple[Path, ...], engine: str | None, trust: Trust) -> RulePack:
+    return RulePack(folders, engine, trust)
 
 
 def prepare(settings: ScanSettings) -> None:
@@ -162,7 +165,7 @@ def scan_bytes(
     findings: list[Finding] = []
     unexamined = list(layout.limits)
     for source in sources:
-        found, limits = _examine(source, settings, allowance, witness)
+        found, limits = _examine(source, settings, allowance, name, witness)
         unexamined += limits
         for detector in DETECTORS:
             more = list(detector.find(source, found))
@@ -196,15 +199,15 @@ def _no_witness(_finding: Finding, _source: Source) -> None:
 
 
 def _examine(
-    source: Source, settings: ScanSettings, allowance: Allowance, witness: Witness
+    source: Source, settings: ScanSettings, allowance: Allowance, path: str, witness: Witness
 ) -> tuple[list[Finding], list[str]]:
     """What the rules find in a source and in everything that is wrapped in it.
 
     Calls itself for what it unwraps, as deep as the budgets allow.
     """
     gathered = Gathered(source)
-    findings, limits, triggers = settings.pack.find(gathered)
-    inside, more_limits = settings.pack.find_inside(source, findings)
+    findings, limits, triggers = settings.pack.find(gathered, path)
+    inside, more_limits = settings.pack.find_inside(source, findings, path)
     findings += inside
     limits += more_limits
     for each in findings:
@@ -213,7 +216,7 @@ def _examine(
     for wrapped, content in pieces(
         gathered, triggers, allowance, engine=settings.pack.engine, budgets=settings.budgets
     ):
-        inner, more_limits = _examine(content, settings, allowance, witness)
+        inner, more_limits = _examine(content, settings, allowance, path, witness)
         limits += more_limits
         if wrapped.known and not any(_is_confirmed(each) for each in inner):
             detail = f"its DOS stub shows under {wrapped.name}"

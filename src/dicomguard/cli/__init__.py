@@ -15,6 +15,7 @@ from dicomguard.cli.config import config_group, config_option
 from dicomguard.cli.explain import explain_command, findings_command
 from dicomguard.cli.extract import extract_command
 from dicomguard.cli.quarantine import quarantine_group
+from dicomguard.cli.rules import rules_group
 from dicomguard.cli.watch import watch_command
 from dicomguard.errors import DicomguardError
 from dicomguard.reports.escape import printable
@@ -33,6 +34,7 @@ cli.add_command(check_command)
 cli.add_command(watch_command)
 cli.add_command(quarantine_group)
 cli.add_command(config_group)
+cli.add_command(rules_group)
 cli.add_command(explain_command)
 cli.add_command(extract_command)
 cli.add_command(findings_command)

@@ -18,6 +18,7 @@ from dicomguard.cli.options import scan_options, scan_settings
 from dicomguard.cli.outputs import opened, output_options, outputs
 from dicomguard.cli.progress import ProgressBar
 from dicomguard.discover import Candidate, discover
+from dicomguard.packs import Trust
 from dicomguard.reports.renderer import Detail
 from dicomguard.reports.summary import ExitCode, Summary
 from dicomguard.suppress import Baseline
@@ -59,6 +60,8 @@ def check_command(
     quiet: bool,
     verbose: bool,
     sort: bool,
+    signed_rules: bool,
+    rule_keys: tuple[str, ...],
     suppression_file: Path | None,
     baseline: Path | None,
     write_baseline: Path | None,
@@ -91,6 +94,7 @@ def check_command(
         engine,
         strict=strict,
         quiet=quiet,
+        trust=Trust(keys=rule_keys, required=signed_rules),
         suppression_file=suppression_file,
         baseline=baseline,
     )

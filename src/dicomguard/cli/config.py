@@ -17,6 +17,7 @@ from click.core import ParameterSource
 from dicomguard import config as configuration
 from dicomguard.config import Config, Setting
 from dicomguard.errors import DicomguardError
+from dicomguard.packs import Trust
 from dicomguard.reports.escape import printable
 from dicomguard.rules import RulePack
 
@@ -116,7 +117,8 @@ def check_command(context: click.Context, file: Path | None) -> None:
         msg = f"there is no configuration file: name one, or write {configuration.DEFAULT_PATH}"
         raise DicomguardError(msg)
     config = configuration.load(path)
-    pack = RulePack([Path(folder) for folder in config.scan.rules], config.scan.engine)
+    trust = Trust(keys=config.scan.rule_keys, required=config.scan.signed_rules)
+    pack = RulePack([Path(folder) for folder in config.scan.rules], config.scan.engine, trust)
     click.echo(f"{printable(str(path))} is right; {pack.version}")
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from dicomguard.engine import ENGINES
+from dicomguard.packs import Trust
 from dicomguard.payloads import naming
 from dicomguard.reports.escape import printable
 from dicomguard.scan import ScanSettings
@@ -27,6 +28,22 @@ rules_option = click.option(
     help="A folder of YARA rules to use beside the shipped ones; repeatable.",
 )
 """Whose rules are used."""
+
+
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(list(ENGINES)),
+    help="YARA engine; the first that is installed if not given.",
+)
+"""What runs the rules."""
+
+rule_key_option = click.option(
+    "--rule-keys",
+    multiple=True,
+    metavar="KEY",
+    help="Ed25519 public key in Base64, one of which signed packs must be signed with; repeatable.",
+)
+"""Whose signatures count."""
 
 
 def scan_options(command: _Command) -> _Command:
@@ -51,11 +68,11 @@ def scan_options(command: _Command) -> _Command:
         click.option(
             "--strict", is_flag=True, help="One medium finding is enough to be suspicious."
         ),
+        engine_option,
         click.option(
-            "--engine",
-            type=click.Choice(list(ENGINES)),
-            help="YARA engine; the first that is installed if not given.",
+            "--signed-rules", is_flag=True, help="Refuse packs of rules that are not signed."
         ),
+        rule_key_option,
         rules_option,
     ):
         command = option(command)
@@ -67,6 +84,7 @@ def scan_settings(
     engine: str | None,
     *,
     strict: bool,
+    trust: Trust | None = None,
     quiet: bool = False,
     suppression_file: Path | None = None,
     baseline: Path | None = None,
@@ -80,6 +98,7 @@ def scan_settings(
         rule_folders=rule_folders,
         engine=engine,
         strict=strict,
+        trust=trust or Trust(),
         suppressions=Suppressions(
             entries=load_suppressions(suppression_file) if suppression_file else (),
             baseline=load_baseline(baseline) if baseline else {},

@@ -13,9 +13,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Self
 
+from dicomguard import selftest
 from dicomguard.config import ScanConfig
 from dicomguard.errors import DicomguardError
 from dicomguard.model import Report, Verdict
+from dicomguard.packs import PACK_FILES, Trust
 from dicomguard.rules import RulePack
 from dicomguard.scan import ScanSettings
 from dicomguard.suppress import Suppressions, load_suppressions
@@ -27,9 +29,6 @@ _SELF_TEST_SECONDS = 60
 
 _COPIES = "rules-"
 """How the names of the folders with copies of rules begin."""
-
-_EICAR = (b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$", b"EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*")
-"""The harmless file by which anti-malware is tested, in pieces lest this one be taken for it."""
 
 
 class Scanner:
@@ -53,7 +52,8 @@ class Scanner:
         """How often the workers were replaced."""
         self.workers = config.workers or min(8, os.cpu_count() or 1)
         folders = tuple(Path(folder) for folder in config.rules)
-        self.rules_version = _version(folders, config.engine)
+        trust = Trust(keys=config.rule_keys, required=config.signed_rules)
+        self.rules_version = _version(folders, config.engine, trust)
         self.suppressions = Suppressions(
             entries=load_suppressions(Path(config.suppressions)) if config.suppressions else ()
         )
@@ -66,6 +66,7 @@ class Scanner:
             strict=config.strict,
             suppressions=self.suppressions,
             hash_clean=True,
+            trust=trust,
         )
         self._pool = ScanPool(self._settings, self.workers)
         try:
@@ -100,7 +101,7 @@ class Scanner:
 
     def _test(self, path: Path) -> None:
         """Has a worker find the EICAR test file in a private element."""
-        path.write_bytes(_test_file())
+        path.write_bytes(selftest.eicar())
         try:
             report = self.submit(os.fspath(path)).result(_SELF_TEST_SECONDS)
         except FutureTimeoutError as error:
@@ -122,7 +123,7 @@ def remove_old_copies(state: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _version(folders: tuple[Path, ...], engine: str | None) -> str:
+def _version(folders: tuple[Path, ...], engine: str | None, trust: Trust) -> str:
     """The version of the rules, compiled in a process that ends and takes its memory along.
 
     Raises:
@@ -131,7 +132,7 @@ def _version(folders: tuple[Path, ...], engine: str | None) -> str:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([ScanPool.__module__])
     answer, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_compile, args=(sender, folders, engine))
+    process = context.Process(target=_compile, args=(sender, folders, engine, trust))
     process.start()
     sender.close()
     try:
@@ -148,35 +149,23 @@ def _version(folders: tuple[Path, ...], engine: str | None) -> str:
     return str(version)
 
 
-def _compile(sender: Connection, folders: tuple[Path, ...], engine: str | None) -> None:
+def _compile(
+    sender: Connection, folders: tuple[Path, ...], engine: str | None, trust: Trust
+) -> None:
     try:
-        sender.send(RulePack(folders, engine).version)
+        sender.send(RulePack(folders, engine, trust).version)
     except DicomguardError as error:
         sender.send(error)
 
 
 def _copied(folders: tuple[Path, ...], target: Path) -> tuple[Path, ...]:
-    """Copies of the rule files of each folder."""
+    """Copies of the rule files of each folder, with what vouches for them."""
     copies = []
     for number, folder in enumerate(folders):
         copies.append(target / str(number))
         for path in folder.rglob("*"):
-            if path.suffix in (".yar", ".yara") and path.is_file():
+            if path.name.endswith(PACK_FILES) and path.is_file():
                 copy = copies[-1] / path.relative_to(folder)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)
     return tuple(copies)
-
-
-def _element(group: int, element: int, vr: bytes, value: bytes) -> bytes:
-    """An element in Explicit VR Little Endian with a 32-bit length (PS3.5 section 7.1.2)."""
-    tag = group.to_bytes(2, "little") + element.to_bytes(2, "little")
-    return tag + vr + b"\0\0" + len(value).to_bytes(4, "little") + value
-
-
-def _test_file() -> bytes:
-    """A DICOM file with the EICAR test file in a private element."""
-    preamble = bytes(128) + b"DICM"
-    meta = b"\2\0\x10\0UI\x14\0" + b"1.2.840.10008.1.2.1\0"  # Transfer Syntax UID
-    creator = b"\x09\0\x10\0LO\x0a\0" + b"DICOMGUARD"
-    return preamble + meta + creator + _element(0x0009, 0x1010, b"OB", b"".join(_EICAR))

@@ -1,0 +1,1 @@
+"""For people who write rules: lint, test, measure and begin them."""
