@@ -104,3 +104,43 @@ rule cab
     condition:
         $magic
 }
+
+rule tar
+{
+    meta:
+        id         = "EMB-ARCHIVE"
+        title      = "tar archive"
+        category   = "malware"
+        severity   = "high"
+        confidence = "strong"
+        validator  = "tar"
+        where      = "file"
+        attack     = "T1027.009"
+        reference  = "POSIX.1-2017 pax, ustar"
+        why        = "A DICOM object is not a container for other files, and readers find an archive wherever it stands. Isolate the file and look at what the archive holds."
+    strings:
+        $ustar = { 75 73 74 61 72 00 30 30 }
+        $gnu   = { 75 73 74 61 72 20 20 00 }
+    condition:
+        any of them
+}
+
+rule disk_image
+{
+    meta:
+        id         = "EMB-ARCHIVE"
+        title      = "Disk image"
+        category   = "malware"
+        severity   = "high"
+        confidence = "strong"
+        validator  = "disk_image"
+        where      = "file"
+        attack     = "T1553.005"
+        reference  = "ECMA-119 section 8"
+        why        = "Windows mounts a disk image with a click, and what it holds escapes the marks of downloaded files. Isolate the file and look at what the image holds."
+    strings:
+        $iso = { 01 43 44 30 30 31 01 00 }
+        $udf = { 00 42 45 41 30 31 01 00 }
+    condition:
+        any of them
+}

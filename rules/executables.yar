@@ -111,6 +111,66 @@ rule lnk
         $header
 }
 
+rule dex
+{
+    meta:
+        id         = "EMB-DEX"
+        title      = "Android program"
+        category   = "malware"
+        severity   = "critical"
+        confidence = "strong"
+        validator  = "dex"
+        where      = "file"
+        polyglot   = "POLY-DEX"
+        attack     = "T1027.009"
+        reference  = "Dalvik executable format"
+        why        = "A DICOM object has no use for an Android program. Isolate the file and find out which system it came from."
+    strings:
+        $magic = { 64 65 78 0A 30 (33 | 34) }
+    condition:
+        $magic
+}
+
+rule wasm
+{
+    meta:
+        id         = "EMB-WASM"
+        title      = "WebAssembly module"
+        category   = "malware"
+        severity   = "medium"
+        confidence = "strong"
+        validator  = "wasm"
+        where      = "file"
+        polyglot   = "POLY-WASM"
+        attack     = "T1027.009"
+        reference  = "WebAssembly Core Specification section 5.5"
+        why        = "A DICOM object has no use for WebAssembly, but it runs only where a program loads it. Find out which system the file came from."
+    strings:
+        $magic = { 00 61 73 6D 01 00 00 00 }
+    condition:
+        $magic
+}
+
+rule pyc
+{
+    meta:
+        id         = "EMB-PYC"
+        title      = "Compiled Python"
+        category   = "malware"
+        severity   = "medium"
+        confidence = "strong"
+        validator  = "pyc"
+        where      = "file"
+        polyglot   = "POLY-PYC"
+        attack     = "T1027.009"
+        reference  = "PEP 552"
+        why        = "A DICOM object has no use for compiled Python, but it runs only where a program loads it. Find out which system the file came from."
+    strings:
+        $magic = { (0C | 0D) 0D 0A (00 | 01 | 03) 00 00 00 }
+    condition:
+        $magic
+}
+
 rule dos_stub
 {
     meta:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import io
+import marshal
 import mmap
 import re
 import struct
 import sys
 import sysconfig
+import tarfile
 import tempfile
 import time
 import zipapp
@@ -27,6 +30,10 @@ from hypothesis import strategies as st
 
 from dicomguard.model import Category, Confidence, Severity
 from dicomguard.payloads import VALIDATORS, Payload
+from fixtures.documents import ACTIVE
+from fixtures.documents import HONEST as HONEST_DOCUMENTS
+from fixtures.executables import dex_head
+from fixtures.formats import iso_descriptors
 
 RULES = Path(__file__).parents[1] / "rules"
 PLACES = {"file", "preamble", "meta", "text", "private", "document", "nonpixel", "tail"}
@@ -271,6 +278,27 @@ def make_ole(*, byte_order: int = 0xFFFE, stream: str = "WordDocument") -> bytes
     )
 
 
+def make_tar(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for name in names:
+            archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+    return buffer.getvalue()
+
+
+def make_dex() -> bytes:
+    rest = bytes(32)
+    return dex_head(rest) + rest
+
+
+def make_pyc() -> bytes:
+    code = compile("print(42)", "inert.py", "exec")
+    return importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code)
+
+
+WASM = b"\0asm\1\0\0\0\1\4\1`\0\0\3\2\1\0\n\4\1\2\0\x0b"
+"""A module with one function that does nothing."""
+
 EICAR = bytes.fromhex(
     "58354f2150254041505b345c505a58353428505e2937434329377d24"
     "45494341522d5354414e444152442d414e544956495255532d544553542d46494c4521"
@@ -327,6 +355,13 @@ SAMPLES = {
     "zip": Sample("zip", lambda: make_zip("a.txt", "b.txt"), "POLY-ZIP", "EMB-ARCHIVE",
                   "ZIP archive, 2 members"),
     "zip64": Sample("zip", make_zip64, "POLY-ZIP", "EMB-ARCHIVE", "65536 members"),
+    "tar": Sample("tar", lambda: make_tar("a", "b"), "EMB-ARCHIVE", "EMB-ARCHIVE",
+                  "tar archive, 2 members"),
+    "iso": Sample("disk_image", lambda: bytes(0x8000) + iso_descriptors(), "EMB-ARCHIVE",
+                  "EMB-ARCHIVE", "ISO 9660 disk image"),
+    "dex": Sample("dex", make_dex, "POLY-DEX", "EMB-DEX", "Dalvik executable"),
+    "wasm": Sample("wasm", lambda: WASM, "POLY-WASM", "EMB-WASM", "3 sections"),
+    "pyc": Sample("pyc", make_pyc, "POLY-PYC", "EMB-PYC", "compiled Python"),
     "docm": Sample("zip", lambda: make_zip("word/document.xml", "word/vbaProject.bin"), "POLY-ZIP",
                    "EMB-ARCHIVE", "Word document with macros"),
     "xlsx": Sample("zip", lambda: make_zip("xl/workbook.xml"), "POLY-ZIP", "EMB-ARCHIVE", "Excel"),
@@ -783,6 +818,14 @@ NEAR_MISSES: dict[str, tuple[str, bytes]] = {
     "jar: a plain ZIP": ("jar", make_zip("META-INF/manifest.xml")),
     "rar4: wrong checksum": ("rar", altered(make_rar4(), 7, b"\0\0")),
     "rar5: wrong checksum": ("rar", altered(make_rar5(), 8, b"\0\0")),
+    "tar: wrong checksum": ("tar", altered(make_tar("a"), 0, b"b")),
+    "disk image: nothing behind its descriptor": (
+        "disk_image", bytes(0x8000) + iso_descriptors()[:2048] + bytes(2048),
+    ),
+    "dex: longer than the data": ("dex", make_dex()[:-1]),
+    "dex: another byte order": ("dex", altered(make_dex(), 40, b"\x12\x34\x56\x78")),
+    "wasm: no section": ("wasm", b"\0asm\1\0\0\0\x7f\1"),
+    "pyc: no code": ("pyc", b"\xa7\x0d\x0d\x0a" + bytes(20)),
     "7z: wrong checksum": ("sevenzip", altered(make_7z(), 8, b"\0\0")),
     "cab: unknown version": ("cab", make_cab(version=b"\3\2")),
     "cab: a file in no folder": ("cab", make_cab(folder=7)),
@@ -1029,7 +1072,7 @@ def test_a_rule_says_everything_that_its_finding_needs(name: str) -> None:
     assert meta.get("polyglot_severity", "high") in {str(severity) for severity in Severity}
     assert meta["confidence"] in {str(confidence) for confidence in Confidence}
     assert meta["where"] in PLACES
-    assert meta["id"].startswith("EMB-")
+    assert meta["id"].startswith(("EMB-", "DOC-"))
     assert meta.get("polyglot", "POLY-X").startswith("POLY-")
 
 
@@ -1040,7 +1083,9 @@ def test_every_validator_is_used_and_every_one_used_exists() -> None:
 
 
 def test_every_rule_has_something_that_fires_it_and_a_near_miss() -> None:
-    elsewhere = {"dos_stub", "base64_program", "eicar"}
+    elsewhere = {"dos_stub", "base64_program", "eicar"} | {
+        sample.rule for sample in (*ACTIVE.values(), *HONEST_DOCUMENTS.values())
+    }
     assert {sample.rule for sample in SAMPLES.values()} == set(metas()) - elsewhere
     assert {rule for rule, _ in NEAR_MISSES.values()} == set(metas()) - elsewhere
 

@@ -24,10 +24,10 @@ from fixtures.dicomfile import (
     undefined,
 )
 from fixtures.directory import directory
+from fixtures.documents import pdf_with
 from fixtures.formats import pdf
 
 from .case import Bar, Case
-from .documents import pdf_with
 from .places import SYNTAXES, fragments
 
 MANUFACTURER, CHARACTER_SET, COMMENTS, SERIES = 0x00080070, 0x00080005, 0x00104000, 0x0008103E

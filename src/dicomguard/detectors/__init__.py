@@ -3,6 +3,7 @@
 from dicomguard.detectors.codec import CodecDetector
 from dicomguard.detectors.detector import Detector
 from dicomguard.detectors.dicomdir import DicomdirDetector
+from dicomguard.detectors.documents import DocumentDetector
 from dicomguard.detectors.filemeta import FileMetaDetector
 from dicomguard.detectors.fragments import FragmentDetector
 from dicomguard.detectors.parsers import ParserDetector
@@ -26,6 +27,7 @@ DETECTORS: tuple[Detector, ...] = (
     UnexplainedDetector(),
     TextDetector(),
     DicomdirDetector(),
+    DocumentDetector(),
     ParserDetector(),  # it is asked for by what the others found
 )
 """Every detector, in the order they run."""

@@ -166,7 +166,7 @@ _HEADS = (
     _head(_kind("POLY-CHM", "Windows help file", _HIGH), rb"ITSF[\x02-\x04]\0\0\0"),
     _head(_kind("POLY-DEX", "Android program", _HIGH, _PROGRAM), rb"dex\n0\d\d\0"),
     _head(_kind("POLY-WASM", "WebAssembly module", _MEDIUM), rb"\0asm\x01\0\0\0"),
-    _head(_kind("POLY-PYC", "compiled Python", _MEDIUM, _PROGRAM), rb"..\r\n", _is_pyc),
+    _head(_kind("POLY-PYC", "Compiled Python", _MEDIUM, _PROGRAM), rb"..\r\n", _is_pyc),
     _head(
         _kind("POLY-PICKLE", "Python pickle", _HIGH, "Loading a pickle runs what it says."),
         rb"(?:\x80[\0-\x05])?[^\0\n]{0,40}?[ci][A-Za-z_][\w.]{1,60}\n[A-Za-z_][\w.]{1,60}\n"

@@ -1,152 +1,145 @@
-"""Documents that can carry programs of their own: PDF and OLE compound files."""
+"""Documents that run something: rich text with objects, help files, PostScript, 3D models."""
 
 from __future__ import annotations
 
 import re
 import struct
-from bisect import bisect_left
 
 from dicomguard.payloads.fields import read_fields
-from dicomguard.payloads.memory import remembered
 from dicomguard.payloads.payload import Data, Payload
+from dicomguard.payloads.words import Words, first
 
-# --- PDF: ISO 32000-2 section 7.5 and annex I -----------------------------------------------------
+# --- RTF: Rich Text Format Specification 1.9.1 ----------------------------------------------------
 
-_PDF_HEADER_WITHIN = 1024  # lenient readers take a header that starts in these first bytes
-_PREAMBLE_AND_PREFIX = 132
-_PDF_TAIL = 2048
-_PDF_OBJECT = re.compile(rb"\d[\0\t\n\f\r ]{1,16}\d{1,10}[\0\t\n\f\r ]{1,16}obj\b")
-_PDF_OBJECT_MAX = 64
-_PDF_NEAR, _PDF_FAR = 1 << 14, 1 << 20
-_BLOCK = 1 << 14
+_RTF_START = re.compile(rb"\{\\rt")
+_RTF_ACTIVE = Words(
+    {
+        "embedded object": re.compile(rb"\\objdata(?![a-z])"),
+        "object that loads itself": re.compile(rb"\\obj(?:update|autlink|ocx|html)(?![a-z])"),
+        "remote template": re.compile(
+            rb"\\template(?![a-z])[\s{]{0,16}(?:https?:|file:|\\\\\\\\|//)", re.IGNORECASE
+        ),
+        "field that fetches": re.compile(
+            rb"\\fldinst(?![a-z])[^}]{0,128}?\b(?:DDEAUTO\b|DDE\b"
+            rb"|INCLUDE(?:TEXT|PICTURE)[\s\"]{1,16}(?:https?:|file:|\\\\\\\\))",
+            re.IGNORECASE,
+        ),
+    }
+)
 
 
-def pdf(data: Data, hit: int, low: int, high: int) -> Payload | None:
-    """A PDF document; ``hit`` is at its header.
+def rtf(data: Data, hit: int, low: int, high: int) -> Payload | None:
+    r"""Rich text with something in it that runs or fetches; ``hit`` is at its ``{\rt``.
 
-    Either its trailer stands at the end of the value (anywhere behind, for a header so near the
-    start that readers take the whole file for a PDF), or an object follows: within 16 KiB, or
-    1 MiB for such a header.
-
-    The whole file is not the PDF where a value behind the preamble is: header, trailer and nothing
-    else. Vendors keep reports like that, and a short file has them in its first 1024 bytes.
+    Plain rich text is how vendors store reports. A value is one document from its first head on.
     """
     high = min(high, len(data))
-    early = hit < _PDF_HEADER_WITHIN
-    end = _trailer_end(data, max(low, high - _PDF_TAIL), high)
-    contained = hit == low >= _PREAMBLE_AND_PREFIX and end > hit and high < len(data)
-    if early and not contained:
-        end, high = _trailer_end(data, 0, len(data)), len(data)
-    if end <= hit:
-        if not _has_object(data, hit, min(hit + (_PDF_FAR if early else _PDF_NEAR), high)):
-            return None
-        end = high
-    version = data[hit + 5 : hit + 8]
-    named = f" {version.decode('ascii')}" if re.fullmatch(rb"\d\.\d", version) else ""
-    return Payload(
-        start=hit,
-        end=end,
-        description=f"PDF{named} document",
-        whole_file=early and not contained,
-    )
-
-
-@remembered
-def _trailer_end(data: Data, start: int, limit: int) -> int:
-    """Where the last trailer ends, with the end of line behind its mark; -1 if there is none."""
-    mark = _last(data, b"%%EOF", start, limit)
-    if mark >= 0:
-        end = mark + len(b"%%EOF")
-        behind = data[end : min(end + 2, limit)]
-        return end + (2 if behind == b"\r\n" else behind[:1] in (b"\r", b"\n"))
-    return limit if _last(data, b"startxref", start, limit) >= 0 else -1
-
-
-def _last(data: Data, needle: bytes, start: int, limit: int) -> int:
-    """The last place of the needle; block by block, as mmap.rfind compares byte by byte."""
-    for block in range(limit, start, -_BLOCK):
-        base = max(start, block - _BLOCK)
-        place = data[base : min(block + len(needle) - 1, limit)].rfind(needle)
-        if place >= 0:
-            return base + place
-    return -1
-
-
-def _has_object(data: Data, start: int, limit: int) -> bool:
-    """Whether an object begins within the limits."""
-    for block in range(start // _BLOCK, limit // _BLOCK + 1):
-        places = _objects(data, block)
-        after = bisect_left(places, start)
-        if after < len(places):
-            return places[after] < limit
-    return False
-
-
-@remembered
-def _objects(data: Data, block: int) -> list[int]:
-    """Where objects begin in a block of 16 KiB, by the last digit of their number."""
-    base = block * _BLOCK
-    text = data[base : base + _BLOCK + _PDF_OBJECT_MAX]
-    return [base + match.start() for match in _PDF_OBJECT.finditer(text)]
-
-
-# --- OLE compound file: [MS-CFB] section 2 --------------------------------------------------------
-
-# Major version, byte order, sector shift, mini sector shift; sector of the directory.
-_OLE_HEADER = struct.Struct("<26x4H14xI12x")
-_OLE_BYTE_ORDER = 0xFFFE
-_OLE_SMALL_SECTORS, _OLE_LARGE_SECTORS = 9, 12
-_OLE_SHIFTS = {3: _OLE_SMALL_SECTORS, 4: _OLE_LARGE_SECTORS}  # by major version
-_OLE_MINI_SHIFT = 6
-_OLE_ROOT = "Root Entry".encode("utf-16-le")
-_OLE_DIRECTORY = 4096
-_OLE_KINDS = {
-    "WordDocument": "Word document",
-    "Workbook": "Excel workbook",
-    "PowerPoint Document": "PowerPoint document",
-    "__nameid_version1.0": "Outlook message",
-}
-_OLE_MACROS = ("_VBA_PROJECT", "Macros")
-_OLE_INSTALLER = bytes.fromhex("84100c0000000000c000000000000046")  # {000C1084-...}
-_OLE_ROOT_CLSID = 80
-
-
-def ole(data: Data, hit: int, _low: int, high: int) -> Payload | None:
-    """An OLE compound file (Office 97, MSI, Outlook); ``hit`` is at its magic.
-
-    Confirmed where the header is sound and the directory sector that it names begins with the root
-    entry. The magic is so long that a header with odd fields, which lenient readers take, is
-    still a finding. What the file holds is told from the first 4 KiB of that directory. The format
-    has no length of its own: the extent is to the end of the value.
-    """
-    fields = read_fields(_OLE_HEADER, data, hit)
-    if fields is None:
+    active = _RTF_ACTIVE.behind(data, hit, low, high)
+    if not active or hit != first(data, _RTF_START, low, high):
         return None
-    version, byte_order, shift, mini_shift, sector = fields
-    sound = (
-        byte_order == _OLE_BYTE_ORDER
-        and _OLE_SHIFTS.get(version) == shift
-        and mini_shift == _OLE_MINI_SHIFT
-    )
-    # Sectors are of 4096 bytes if the header says so, else of 512 whatever it says.
-    place = hit + ((sector + 1) << (shift if shift == _OLE_LARGE_SECTORS else _OLE_SMALL_SECTORS))
-    directory = data[place : place + _OLE_DIRECTORY]
-    has_root = directory.startswith(_OLE_ROOT)
     return Payload(
         start=hit,
-        end=max(min(high, len(data)), hit + _OLE_HEADER.size),
-        description=_ole_kind(directory) if has_root else "OLE compound file",
-        confirmed=sound and has_root,
+        end=high,
+        description=f"rich text document: {', '.join(active)}",
         whole_file=hit == 0,
     )
 
 
-def _ole_kind(directory: bytes) -> str:
-    if directory[_OLE_ROOT_CLSID : _OLE_ROOT_CLSID + 16] == _OLE_INSTALLER:
-        return "Windows Installer package"
-    kind = next(
-        (kind for stream, kind in _OLE_KINDS.items() if stream.encode("utf-16-le") in directory),
-        "OLE compound file",
+# --- CHM: the ITSF format as documented by its free readers ---------------------------------------
+
+# Version, size of the header; then the two class identifiers and the section table.
+_CHM_HEADER = struct.Struct("<4x2I")
+_CHM_SIZES = (0x58, 0x60)
+_CHM_CLASS = bytes.fromhex("10FD017CAA7BD0119E0C00A0C922E6EC")
+_CHM_CLASS_AT = 24
+_CHM_DIRECTORY = 512
+
+
+def chm(data: Data, hit: int, _low: int, high: int) -> Payload | None:
+    """A Windows help file; ``hit`` is at its magic.
+
+    The class identifier in its header or the directory that follows it is the proof; the extent is
+    to the end of the value.
+    """
+    fields = read_fields(_CHM_HEADER, data, hit)
+    if fields is None or not 2 <= fields[0] <= 4 or fields[1] not in _CHM_SIZES:
+        return None
+    named = data[hit + _CHM_CLASS_AT : hit + _CHM_CLASS_AT + 16] == _CHM_CLASS
+    if not named and data.find(b"ITSP", hit + fields[1], hit + _CHM_DIRECTORY) < 0:
+        return None
+    return Payload(
+        start=hit,
+        end=max(min(high, len(data)), hit + _CHM_HEADER.size),
+        description="compiled Windows help file",
+        whole_file=hit == 0,
     )
-    macros = any(storage.encode("utf-16-le") in directory for storage in _OLE_MACROS)
-    return f"{kind} with macros" if macros else kind
+
+
+# --- PostScript: PostScript Language Reference, 3.8 and 8.2; Ghostscript's own operators ----------
+
+# Fonts are programs as well, but of a kind that every report in PDF has.
+_POSTSCRIPT_START = re.compile(rb"%!PS(?!-(?:AdobeFont|Bitstream))")
+_POSTSCRIPT_ACTIVE = Words(
+    {
+        "runs commands": re.compile(rb"%pipe%"),
+        "opens files": re.compile(rb"\)[\s]{0,16}\([rwa]\+?\)[\s]{0,16}file\b"),
+        "alters files": re.compile(rb"\b(?:deletefile|renamefile|filenameforall)\b"),
+        "leaves the sandbox": re.compile(
+            rb"\.(?:forceput|forcedef|libfile|setsafe|unlock|locksafe)\b|\bsuperexec\b"
+        ),
+    }
+)
+
+
+def postscript(data: Data, hit: int, low: int, high: int) -> Payload | None:
+    """A PostScript program that reaches for files or commands; ``hit`` is at its head."""
+    high = min(high, len(data))
+    active = _POSTSCRIPT_ACTIVE.behind(data, hit, low, high)
+    if not active or hit != first(data, _POSTSCRIPT_START, low, high):
+        return None
+    return Payload(
+        start=hit,
+        end=high,
+        description=f"PostScript program: {', '.join(active)}",
+        whole_file=hit == 0,
+    )
+
+
+# --- Wavefront OBJ and MTL (PS3.3 A.85.2 and A.85.3 encapsulate them) -----------------------------
+
+_MODEL_PATH = re.compile(
+    rb"(?:mtllib|map_\w{1,8}|bump|disp|decal|refl|norm)[ \t](?:[^\r\n]{0,256}[ \t])?"
+    rb"(?:(?P<share>\\\\[\w.-]|//[\w.-])|(?P<address>[a-z][a-z0-9+.-]{2,16}://)"
+    rb"|(?P<parent>\.\.[\\/])|(?P<absolute>/|~/|[A-Za-z]:[\\/]))"
+    rb"(?P<rest>[^\r\n]{0,1024})",
+    re.IGNORECASE,
+)
+_MODEL_FILES = re.compile(
+    rb"\.(?:png|jpe?g|bmp|tiff?|tga|gif|dds|hdr|exr|mtl)[ \t]*\Z", re.IGNORECASE
+)
+_MODEL_WORDS = {
+    "share": "a network share",
+    "address": "an address",
+    "parent": "folders above",
+    "absolute": "a file outside",
+}
+
+
+def model_path(data: Data, hit: int, low: int, high: int) -> Payload | None:
+    """A line of a 3D model that names a file elsewhere; ``hit`` is at its keyword.
+
+    Programs that export models leave the paths of their own pictures behind, and one folder above
+    is common: these are honest.
+    """
+    high = min(high, len(data))
+    match = _MODEL_PATH.match(data, hit, high)
+    if match is None or data[max(low, hit - 1) : hit].strip(b" \t\r\n"):
+        return None
+    kind = next(name for name in _MODEL_WORDS if match[name] is not None)
+    is_picture = _MODEL_FILES.search(match["rest"]) is not None
+    climbs = b"../" in match["rest"].replace(b"\\", b"/")
+    if is_picture and (kind == "absolute" or (kind == "parent" and not climbs)):
+        return None
+    return Payload(
+        start=hit, end=match.end(), description=f"3D model that names {_MODEL_WORDS[kind]}"
+    )

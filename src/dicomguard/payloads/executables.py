@@ -1,4 +1,4 @@
-"""Programs: PE, ELF, Mach-O, Java class files, Windows shortcuts, and what betrays a hidden PE."""
+"""Programs: PE, ELF, Mach-O, Windows shortcuts, and what betrays a hidden PE."""
 
 from __future__ import annotations
 
@@ -441,104 +441,6 @@ def _universal(data: Data, start: int) -> tuple[int, str] | None:
     if not cpus:
         return None
     return end, f"Mach-O universal binary, {', '.join(dict.fromkeys(cpus))}"
-
-
-# --- Java class file: The Java Virtual Machine Specification, chapter 4 ---------------------------
-
-_CLASS_HEADER = struct.Struct(">4x3H")  # minor, major, constant_pool_count
-_U16_BE = struct.Struct(">H")
-_U32_BE = struct.Struct(">I")
-_MAJOR_FIRST, _MAJOR_LAST = 45, 80
-_UTF8, _LONG, _DOUBLE = 1, 5, 6
-_CONSTANT_SIZES = {  # bytes after the tag
-    **dict.fromkeys((7, 8, 16, 19, 20), 2),
-    15: 3,
-    **dict.fromkeys((3, 4, 9, 10, 11, 12, 17, 18), 4),
-    **dict.fromkeys((_LONG, _DOUBLE), 8),
-}
-_CLASS_PROVEN = 8
-_CLASS_STEPS = 1024
-
-
-def java_class(data: Data, hit: int, _low: int, high: int) -> Payload | None:
-    """A Java class file; ``hit`` is at its magic.
-
-    The first 8 entries of the constant pool must be sound, where it has so many. Up to 1,024 steps
-    follow the pool, fields, methods and attributes to find the extent; it is to the end of the
-    value where they do not lead to one.
-    """
-    fields = read_fields(_CLASS_HEADER, data, hit)
-    if fields is None:
-        return None
-    _, major, count = fields
-    if not _MAJOR_FIRST <= major <= _MAJOR_LAST or count < 2:
-        return None
-    place: int | None = hit + _CLASS_HEADER.size
-    index, steps = 1, 0
-    while index < count and steps < _CLASS_STEPS and place is not None:
-        tag = data[place] if place < len(data) else 0
-        place = _constant_end(data, place, tag)
-        if place is None and steps < _CLASS_PROVEN:
-            return None
-        # A long or a double takes two slots of the pool (section 4.4.5).
-        index += 2 if tag in (_LONG, _DOUBLE) else 1
-        steps += 1
-    end = None
-    if place is not None and index >= count:
-        end = _members_end(data, place, _CLASS_STEPS - steps)
-    return Payload(
-        start=hit,
-        end=max(min(high, len(data)), hit + _CLASS_HEADER.size) if end is None else end,
-        description=f"Java class file, version {major}",
-        whole_file=hit == 0,
-    )
-
-
-def _constant_end(data: Data, place: int, tag: int) -> int | None:
-    """Where the constant at a place ends; None if it is none, or not wholly in the data."""
-    if tag == _UTF8:
-        length = read_fields(_U16_BE, data, place + 1)
-        end = place + 3 + length[0] if length else len(data) + 1
-    elif tag in _CONSTANT_SIZES:
-        end = place + 1 + _CONSTANT_SIZES[tag]
-    else:
-        return None
-    return end if end <= len(data) else None
-
-
-def _members_end(data: Data, place: int, budget: int) -> int | None:
-    """Where the class whose constant pool ended at ``place`` ends, if ``budget`` steps find it."""
-    interfaces = read_fields(_U16_BE, data, place + 6)
-    if interfaces is None:
-        return None
-    place += 8 + 2 * interfaces[0]
-    for _ in ("fields", "methods"):
-        members = read_fields(_U16_BE, data, place)
-        if members is None:
-            return None
-        place += 2
-        for _ in range(members[0]):
-            budget -= 1
-            after = _attributes_end(data, place + 6, budget)
-            if after is None:
-                return None
-            place, budget = after
-    after = _attributes_end(data, place, budget)
-    return None if after is None else after[0]
-
-
-def _attributes_end(data: Data, place: int, budget: int) -> tuple[int, int] | None:
-    """Where a table of attributes ends, and what is left of the budget."""
-    attributes = read_fields(_U16_BE, data, place)
-    if attributes is None or attributes[0] > budget:
-        return None
-    place += 2
-    for _ in range(attributes[0]):
-        length = read_fields(_U32_BE, data, place + 2)
-        if length is None:
-            return None
-        place += 6 + length[0]
-    return (place, budget - attributes[0]) if place <= len(data) else None
 
 
 # --- Windows shortcut: [MS-SHLLINK] section 2 -----------------------------------------------------

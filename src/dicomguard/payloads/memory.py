@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, TypeVar
@@ -34,7 +34,7 @@ def remembered(function: Callable[..., _Answer]) -> Callable[..., _Answer]:
     """
 
     @wraps(function)
-    def answer(data: Data, *places: int) -> _Answer:
+    def answer(data: Data, *places: Hashable) -> _Answer:
         memory = _latest[0]
         if memory.data is not data:
             memory = _latest[0] = _Memory(data)
