@@ -28,6 +28,7 @@ import yara_x
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dicomguard.gather import Where
 from dicomguard.model import Category, Confidence, Severity
 from dicomguard.payloads import VALIDATORS, Payload
 from fixtures.documents import ACTIVE
@@ -36,7 +37,7 @@ from fixtures.executables import dex_head
 from fixtures.formats import iso_descriptors
 
 RULES = Path(__file__).parents[1] / "rules"
-PLACES = {"file", "preamble", "meta", "text", "private", "document", "nonpixel", "tail"}
+PLACES = set(Where)
 REQUIRED_META = {
     "id", "title", "category", "severity", "confidence", "where", "attack", "reference", "why",
 }  # fmt: skip
