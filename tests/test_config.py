@@ -66,6 +66,7 @@ def test_every_setting_can_be_said(file):
         on_quarantine_timeout = 1
         log = "json"
         log_paths = false
+        syslog = "/dev/log"
         metrics = "9100"
         journal_days = 7
         """

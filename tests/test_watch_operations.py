@@ -377,7 +377,7 @@ def test_the_log_is_json_with_ecs_names_unless_it_is_read_by_people(ingest, vaul
     (ingest / "odd\n\x1b[31m").write_bytes(EXECUTABLE)
     (ingest / "clean").write_bytes(CLEAN)
     (ingest / "link").symlink_to("clean")
-    with Daemon(ingest, vault, log="auto") as daemon:
+    with Daemon(ingest, vault, "--log-paths", log="auto") as daemon:
         daemon.await_line("malicious-quarantined")
         daemon.await_line('"clean"')
         assert daemon.stop() == 0
@@ -386,7 +386,7 @@ def test_the_log_is_json_with_ecs_names_unless_it_is_read_by_people(ingest, vaul
     bad = entries["malicious-quarantined"]
     (record,) = records_of(vault)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", bad["@timestamp"])
-    assert bad["log.level"] == "info"
+    assert bad["log.level"] == "warning"
     assert bad["event.kind"] == "alert"
     assert bad["file.path"] == r"odd\n\x1b[31m"
     assert bad["file.size"] == len(EXECUTABLE)
@@ -401,19 +401,78 @@ def test_the_log_is_json_with_ecs_names_unless_it_is_read_by_people(ingest, vaul
         assert entry["service.name"] == "dicomguard"
 
 
-@pytest.mark.parametrize("log", ["text", "json"])
-def test_paths_can_be_kept_out_of_the_log(ingest, vault, log):
+@pytest.mark.parametrize(
+    ("log", "options"), [("text", ["--no-log-paths"]), ("json", ["--no-log-paths"]), ("json", [])]
+)
+def test_paths_are_in_the_log_only_if_they_shall_be(ingest, vault, log, options):
     folder = ingest / "DOE^JOHN"
     folder.mkdir()
     (folder / "IM1").write_bytes(EXECUTABLE)
     (folder / "IM2").write_bytes(CLEAN)
     os.mkfifo(folder / "IM3")
-    with Daemon(ingest, vault, "--no-log-paths", log=log) as daemon:
+    with Daemon(ingest, vault, *options, log=log) as daemon:
         daemon.await_line("path:", count=3)
         assert daemon.stop() == 0
     assert "DOE" not in daemon.log
     assert "IM" not in daemon.log
     assert records_of(vault)[0].original_path == str(folder / "IM1")
+
+
+# Events
+
+
+def cef(message):
+    """Priority, header and fields of a message."""
+    pattern = r"<(\d+)>dicomguard\[\d+\]: (CEF:0(?:\|[^|]+){6})\|(.*)"
+    priority, head, tail = re.fullmatch(pattern, message.decode()).groups()
+    return priority, head.split("|"), dict(re.findall(r"(\w+)=(.*?)(?= \w+=|$)", tail))
+
+
+def test_what_is_not_routine_goes_to_syslog(tmp_path, ingest, vault):
+    path = tmp_path / "syslog"
+
+    def listening():
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        listener.settimeout(30)
+        listener.bind(str(path))
+        return listener
+
+    with listening() as listener, Daemon(ingest, vault, "--syslog", path) as daemon:
+        (ingest / "clean").write_bytes(CLEAN)
+        daemon.await_line("clean: clean")
+        (ingest / "bad|=a b").write_bytes(EXECUTABLE)
+        priority, head, told = cef(listener.recv(10_000))
+        (record,) = records_of(vault)
+        assert priority == "28"  # of a daemon, a warning
+        assert head[:3] == ["CEF:0", "dicomguard", "dicomguard"]
+        assert head[4:] == ["malicious-quarantined", "malicious-quarantined", "10"]
+        assert told["fileHash"] == record.sha256
+        assert (told["cs1Label"], told["cs1"]) == ("record", record.id)
+        assert (told["cs2Label"], "POLY-PE" in told["cs2"]) == ("findings", True)
+        assert told["filePath"] == r"bad|\=a b"
+        assert int(told["fsize"]) == len(EXECUTABLE)
+        listener.close()
+        path.unlink()
+        (ingest / "b").write_bytes(EXECUTABLE + b"b")
+        daemon.await_line("syslog: messages are lost")
+        with listening() as again:
+            (ingest / "c").write_bytes(EXECUTABLE + b"c")
+            assert b"malicious-quarantined" in again.recv(10_000)
+            daemon.await_line("syslog: over after")
+        assert daemon.stop() == 0
+
+
+def test_syslog_over_udp_without_paths(ingest, vault):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.settimeout(30)
+        listener.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with Daemon(ingest, vault, "--syslog", address, log="json") as daemon:
+            (ingest / "DOE^JOHN").write_bytes(EXECUTABLE)
+            message = listener.recv(10_000)
+            assert b"|malicious-quarantined|" in message
+            assert b"DOE" not in message
+            assert daemon.stop() == 0
 
 
 # Figures and health

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from dicomguard.config import WatchConfig
 from dicomguard.errors import DicomguardError
 from dicomguard.watch import sdnotify
 from dicomguard.watch.backoff import SetAside
@@ -441,7 +442,7 @@ def test_a_trouble_is_said_once_then_at_growing_intervals_and_when_it_is_over(ca
 
 def test_troubles_with_files_are_gathered_and_are_no_ailment(caplog):
     clock = Clock()
-    troubles = Troubles(path_shower(whole=False), clock)
+    troubles = Troubles(path_shower(WatchConfig(log_paths=False)), clock)
     for number in range(1000):
         troubles.note_file("cannot open a file", f"DOE^JOHN{number}", PermissionError(13, "denied"))
     assert len(caplog.records) == 1

@@ -53,7 +53,7 @@ class Daemon:
         self.ingest.mkdir()
         self._log = root / "log"
         command = [sys.executable, "-m", "dicomguard", "watch", str(self.ingest)]
-        command += ["--quarantine", str(self.vault), "--log", "json", *options]
+        command += ["--quarantine", str(self.vault), "--log", "json", "--log-paths", *options]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, stderr=log, start_new_session=True)  # noqa: S603
         self.peak: Counter[str] = Counter()

@@ -158,12 +158,20 @@ class WatchConfig(
         ),
     ] = "auto"
     log_paths: Annotated[
-        bool,
+        bool | None,
         Meta(
-            description="Log the paths of files. Without, a hash stands for each, for senders "
-            "who put patient names into file names."
+            description="Show the paths of files, which may hold patient names; else a hash "
+            "stands for each. If not given, lines for people show them, and JSON does not."
         ),
-    ] = True
+    ] = None
+    syslog: Annotated[
+        str | None,
+        Meta(
+            description="Send what is not routine (quarantined files, troubles) as CEF to syslog: "
+            "the path of a socket such as /dev/log, or HOST:PORT for UDP. Paths of files are in "
+            "it if log_paths is true."
+        ),
+    ] = None
     metrics: Annotated[
         str | None,
         Meta(

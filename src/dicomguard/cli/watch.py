@@ -44,10 +44,11 @@ def watch_command(context: click.Context, /, **parameters: Any) -> None:
 
     def reload() -> tuple[WatchConfig, Scanner]:
         again, scan_again = _configs(reread(context))
-        if _folders(again) != folders or again.metrics != config.metrics:
+        addresses = (config.metrics, config.syslog)
+        if _folders(again) != folders or (again.metrics, again.syslog) != addresses:
             raise DicomguardError(
-                "folders and the address of the metrics cannot change while the daemon runs: "
-                "restart it"
+                "folders and the addresses of metrics and syslog cannot change while the daemon "
+                "runs: restart it"
             )
         log_to_standard_error(again.log)
         return again, Scanner(scan_again, folders.state)

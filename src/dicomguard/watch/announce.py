@@ -20,6 +20,9 @@ from dicomguard.watch.troubles import Troubles
 
 _log = logging.getLogger(__name__)
 
+_ROUTINE = {"clean", "clean delivered", "skipped"}
+"""Outcomes that nobody has to look at."""
+
 
 class Announcement(NamedTuple):
     """An outcome.
@@ -82,7 +85,8 @@ class Announcer:
         told = f"suppressed {','.join(suppressed)}" if suppressed else ""
         head = " ".join(filter(None, (said.outcome, said.detail, told)))
         # The path is last, for it may be long.
-        _log.info(
+        _log.log(
+            logging.INFO if said.outcome in _ROUTINE else logging.WARNING,
             "%s: %s",
             printable(head),
             self._troubles.show_path(said.path),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from dicomguard.config import WatchConfig
 from dicomguard.reports.escape import printable
 from dicomguard.version import VERSION
 
@@ -58,21 +59,25 @@ def log_to_standard_error(kind: str) -> None:
     Args:
         kind: ``text``, ``json``, or ``auto``: text on a terminal, else JSON.
     """
-    if kind == "auto":
-        kind = "text" if sys.stderr.isatty() else "json"
     lines = logging.StreamHandler()
-    lines.setFormatter(TextLines() if kind == "text" else EcsLines())
+    lines.setFormatter(TextLines() if _is_for_people(kind) else EcsLines())
     for name, level in (("dicomguard", logging.INFO), ("watchdog", logging.WARNING)):
         log = logging.getLogger(name)
         for before in log.handlers[:]:
-            log.removeHandler(before)
+            if type(before) is logging.StreamHandler:
+                log.removeHandler(before)
         log.addHandler(lines)
         log.setLevel(level)
 
 
-def path_shower(*, whole: bool) -> Callable[[str], str]:
+def path_shower(config: WatchConfig) -> Callable[[str], str]:
     """How paths are shown: escaped, or as a hash that is the same for the same path."""
+    whole = config.log_paths if config.log_paths is not None else _is_for_people(config.log)
     return printable if whole else _hashed
+
+
+def _is_for_people(kind: str) -> bool:
+    return kind == "text" or (kind == "auto" and sys.stderr.isatty())
 
 
 def _hashed(path: str) -> str:

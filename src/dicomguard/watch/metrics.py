@@ -61,7 +61,7 @@ class Metrics:
         Raises:
             DicomguardError: The address is wrong or taken.
         """
-        host, port = _host_and_port(address)
+        host, port = host_and_port(address)
         try:
             server = make_server(host, port, self._answer, handler_class=_Silent)
         except OSError as error:
@@ -104,7 +104,12 @@ class _Silent(WSGIRequestHandler):
         pass
 
 
-def _host_and_port(address: str) -> tuple[str, int]:
+def host_and_port(address: str) -> tuple[str, int]:
+    """``PORT`` of the loopback address, or ``HOST:PORT``, ``[HOST]:PORT`` for IPv6.
+
+    Raises:
+        DicomguardError: It is neither.
+    """
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
     try:

@@ -30,6 +30,7 @@ from dicomguard.watch.metrics import Metrics
 from dicomguard.watch.pipeline import Pipeline
 from dicomguard.watch.quarantine import Quarantine
 from dicomguard.watch.scanner import Scanner
+from dicomguard.watch.syslog import SyslogEvents
 from dicomguard.watch.troubles import Troubles
 
 _MESSAGES_PER_STEP = 1000
@@ -82,7 +83,7 @@ class WatchService:
         self._delivery = delivery
         self._reload = reload
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._troubles = Troubles(path_shower(whole=config.log_paths))
+        self._troubles = Troubles(path_shower(config))
         self._hook = QuarantineHook(config.on_quarantine, config.on_quarantine_timeout)
         self._metrics = Metrics(self._ailments, self._gauges())
         self._announcer = Announcer(self._troubles, self._metrics, self._hook)
@@ -118,7 +119,7 @@ class WatchService:
         """
         stop_serving = None
         try:
-            with self._signals():
+            with self._signals(), self._events_to_syslog():
                 if self._config.metrics:
                     stop_serving = self._metrics.serve(self._config.metrics)
                 self._pipeline.resolve_claims()
@@ -137,6 +138,30 @@ class WatchService:
         """Makes `run` return; may be called from any thread and from a signal handler."""
         self._stopping = True
         self._inbox.put(lambda: None)
+
+    @contextmanager
+    def _events_to_syslog(self) -> Iterator[None]:
+        if self._config.syslog is None:
+            yield
+            return
+
+        def told(reason: str) -> None:
+            self._inbox.put(
+                lambda: (
+                    self._troubles.note("syslog", reason)
+                    if reason
+                    else self._troubles.clear("syslog")
+                )
+            )
+
+        events = SyslogEvents(self._config.syslog, told)
+        log = logging.getLogger("dicomguard")
+        log.addHandler(events)
+        try:
+            yield
+        finally:
+            log.removeHandler(events)
+            events.close()
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -254,7 +279,7 @@ class WatchService:
             scanner.close()
             return
         self._config = config
-        self._troubles.show_path = path_shower(whole=config.log_paths)
+        self._troubles.show_path = path_shower(config)
         self._hook.configure(config.on_quarantine, config.on_quarantine_timeout)
         self._pipeline.adopt(config, scanner)
         self._reloaded("")
