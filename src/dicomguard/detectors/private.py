@@ -6,12 +6,15 @@ creators and elements are the normal case in honest files and are inventory only
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from dicomguard.detectors.entropy import entropy
+from dicomguard.detectors import vendors
+from dicomguard.detectors.entropy import SAMPLE_BYTES, entropy
 from dicomguard.detectors.grouping import first_of
 from dicomguard.dicom import dictionary
-from dicomguard.dicom.layout import Element
+from dicomguard.dicom.layout import Element, Item
 from dicomguard.dicom.source import Source
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Severity
 
@@ -62,12 +65,44 @@ OPAQUE = FindingKind(
     attack="T1027.013",
 )
 
-_ILLEGAL_GROUPS = (0x0001, 0x0003, 0x0005, 0x0007, 0xFFFF)
-_KNOWN_AS_HONEST = frozenset(
-    ("Image Private Header", "Common Private Header", "DB Dicom Private Creator")
+SPOOF = FindingKind(
+    id="PRIV-CREATOR-SPOOF",
+    title="Private value that is not what its vendor keeps there",
+    category=Category.MALWARE,
+    severity=Severity.MEDIUM,
+    confidence=Confidence.STRONG,
+    why="A vendor's name makes scanners and people look away. Ask the vendor, or compare with other"
+    " files of the same device.",
+    reference="PS3.5 section 7.8",
+    attack="T1036.008",
 )
+COLLISION = FindingKind(
+    id="PRIV-BLOCK-COLLISION",
+    title="Private creator twice in one group",
+    category=Category.CONFORMANCE,
+    severity=Severity.MEDIUM,
+    confidence=Confidence.CONFIRMED,
+    why="Readers that look for a block by its creator find one of both: the other stays unseen.",
+    reference="PS3.5 section 7.8.1",
+)
+HUGE = FindingKind(
+    id="PRIV-HUGE",
+    title="Very large private value",
+    category=Category.INVENTORY,
+    severity=Severity.LOW,
+    confidence=Confidence.CONFIRMED,
+    why="More than 16 MiB that no viewer shows: know what it is before you store it for years.",
+    reference="PS3.5 section 7.8",
+)
+
+_UNLIKE = replace(SPOOF, category=Category.CONFORMANCE, severity=Severity.LOW)
+"""Not the vendor's form, but nothing scrambled either: an anonymiser has been there."""
+
+_ILLEGAL_GROUPS = (0x0001, 0x0003, 0x0005, 0x0007, 0xFFFF)
 _OPAQUE_BYTES = 4096
 _OPAQUE_BITS = 7.2
+_FORM_BYTES = 64
+_HUGE_BYTES = 16 << 20
 _NAMED = 10
 _CREATORS_LISTED = 20
 
@@ -75,7 +110,7 @@ _CREATORS_LISTED = 20
 class PrivateDetector:
     """Private blocks at any depth."""
 
-    kinds = (ORPHAN, ILLEGAL, BAD_CREATOR, UNKNOWN_CREATOR, OPAQUE)
+    kinds = (ORPHAN, ILLEGAL, BAD_CREATOR, UNKNOWN_CREATOR, OPAQUE, SPOOF, COLLISION, HUGE)
 
     def find(self, source: Source, found: Sequence[Finding]) -> Iterator[Finding]:  # noqa: ARG002
         """Look at every private element, wherever it is nested."""
@@ -117,7 +152,9 @@ def _unknown(source: Source, creators: list[Element]) -> Iterator[Finding]:
         _text(source, element): element for element in creators if not _is_bad(source, element)
     }
     unknown = {
-        name: element for name, element in by_name.items() if not dictionary.is_known_creator(name)
+        name: element
+        for name, element in by_name.items()
+        if not (dictionary.is_known_creator(name) or vendors.creator(name))
     }
     if unknown:
         first = min(unknown.values(), key=lambda element: element.start)
@@ -138,14 +175,52 @@ def _opaque(source: Source, elements: list[Element]) -> Iterator[Finding]:
         yield from first_of(source, OPAQUE, alike)
 
 
+def _repeated(source: Source, creators: list[Element]) -> Iterator[Element]:
+    """Creators with the text of another in the same group of the same level."""
+    seen: set[tuple[int, Item | None, str]] = set()
+    for element in creators:
+        key = element.group, element.parent, _text(source, element)
+        if key[2] and key in seen:
+            yield element
+        seen.add(key)
+
+
+def _is_huge(element: Element) -> bool:
+    vendor = vendors.creator(element.creator or "")
+    is_large = element.end - element.value > _HUGE_BYTES and not element.is_container
+    return is_large and not (vendor and vendor.large)
+
+
+def _unlike(source: Source, held: list[Element]) -> Iterator[Finding]:
+    """Values of elements whose vendor is known to write something else there."""
+    scrambled: dict[str, list[Element]] = defaultdict(list)
+    others: dict[str, list[Element]] = defaultdict(list)
+    for element in held:
+        vendor = vendors.creator(element.creator or "")
+        known = vendor.held(element.tag) if vendor else None
+        if vendor is None or known is None or not known.begins or element.is_container:
+            continue
+        value = source.data[element.value : min(element.end, element.value + SAMPLE_BYTES)]
+        if len(value) < _FORM_BYTES or not value.strip(b"\0 ") or known.is_of(value):
+            continue
+        alike = scrambled if _is_scrambled(value) else others
+        alike[f"{vendor.vendor} keeps there: {known.holds}"].append(element)
+    for kind, by_detail in ((SPOOF, scrambled), (_UNLIKE, others)):
+        for detail, elements in by_detail.items():
+            yield from first_of(source, kind, elements, detail)
+
+
+def _is_scrambled(value: bytes) -> bool:
+    return len(value) >= _OPAQUE_BYTES and entropy(value) > _OPAQUE_BITS
+
+
 def _is_opaque(source: Source, element: Element) -> bool:
     creator = element.creator
-    if (
-        creator is None
-        or element.is_container
-        or element.end - element.value < _OPAQUE_BYTES
-        or creator in _KNOWN_AS_HONEST
-        or dictionary.is_known_creator(creator)
-    ):
+    if creator is None or element.is_container or element.end - element.value < _OPAQUE_BYTES:
         return False
-    return entropy(source.data[element.value : element.value + (1 << 16)]) > _OPAQUE_BITS
+    vendor = vendors.creator(creator)
+    if dictionary.is_known_creator(creator) or (vendor and vendor.packed):
+        return False
+    return _is_scrambled(
+        source.data[element.value : min(element.end, element.value + SAMPLE_BYTES)]
+    )
