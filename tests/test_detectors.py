@@ -209,6 +209,7 @@ FIRING: dict[str, Callable[[], bytes]] = {
     "POLY-ZSTD": _head(b"\x28\xb5\x2f\xfd"),
     "PRE-MAGIC": _head(b"OggS\0\2"),
     "PRE-OPAQUE": lambda: carrier().but(preamble=noise(128)).data,
+    "PRIV-HUGE": lambda: carrier().with_(*private(bytes(17 << 20))).data,
 }
 """Files for the ids that no fixture fires."""
 

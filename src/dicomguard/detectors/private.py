@@ -80,7 +80,7 @@ COLLISION = FindingKind(
     id="PRIV-BLOCK-COLLISION",
     title="Private creator twice in one group",
     category=Category.CONFORMANCE,
-    severity=Severity.MEDIUM,
+    severity=Severity.LOW,
     confidence=Confidence.CONFIRMED,
     why="Readers that look for a block by its creator find one of both: the other stays unseen.",
     reference="PS3.5 section 7.8.1",
@@ -123,7 +123,10 @@ class PrivateDetector:
         yield from first_of(source, ILLEGAL, (e for e in private if _illegal(e)))
         yield from first_of(source, BAD_CREATOR, (e for e in creators if _is_bad(source, e)))
         yield from _unknown(source, creators)
+        yield from first_of(source, COLLISION, _repeated(source, creators))
+        yield from first_of(source, HUGE, (e for e in held if _is_huge(e)))
         yield from _opaque(source, [e for e in held if _is_opaque(source, e)])
+        yield from _unlike(source, held)
 
 
 def _illegal(element: Element) -> bool:
