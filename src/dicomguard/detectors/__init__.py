@@ -4,6 +4,7 @@ from dicomguard.detectors.codec import CodecDetector
 from dicomguard.detectors.detector import Detector
 from dicomguard.detectors.dicomdir import DicomdirDetector
 from dicomguard.detectors.documents import DocumentDetector
+from dicomguard.detectors.elements import ElementDetector
 from dicomguard.detectors.filemeta import FileMetaDetector
 from dicomguard.detectors.fragments import FragmentDetector
 from dicomguard.detectors.parsers import ParserDetector
@@ -19,6 +20,7 @@ DETECTORS: tuple[Detector, ...] = (
     PreambleDetector(),
     FileMetaDetector(),
     StructureDetector(),
+    ElementDetector(),
     PixelDetector(),
     TableDetector(),
     FragmentDetector(),

@@ -6,10 +6,11 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from struct import pack
 
 from dicomguard.detectors.grouping import first_of
 from dicomguard.dicom import dictionary
-from dicomguard.dicom.layout import Element
+from dicomguard.dicom.layout import Element, Layout
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import VRS
 from dicomguard.dicom.walker import DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE, TRANSFER_SYNTAX
@@ -154,6 +155,8 @@ _KNOWN = frozenset(
         *(0x0100, 0x0102),
     )
 )
+_NOT_HERE = (0x0000, 0x0002)
+"""Groups that belong before the data set, or in no file."""
 _PRIVATE_INFORMATION = 0x00020102
 _LARGE = 1024
 _TITLES_AND_ADDRESSES = (
@@ -197,15 +200,15 @@ class FileMetaDetector:
 
 
 def _misplaced(source: Source) -> Iterator[Finding]:
-    return first_of(
-        source,
-        MISPLACED,
-        (
-            element
-            for element in source.layout.elements
-            if element.group in (0x0000, 0x0002) and element.region is not Region.META
-        ),
-    )
+    elements = source.layout.elements
+    strangers = [
+        each for each in elements if each.group in _NOT_HERE and each.region is not Region.META
+    ]
+    meta_end = max((each.end for each in elements if each.region is Region.META), default=0)
+    if strangers and strangers[0].group == 0x0002 and strangers[0].start == meta_end:
+        broken = strangers.pop(0)
+        yield from first_of(source, BAD_VR, (broken,), "file meta cannot be read beyond it")
+    yield from first_of(source, MISPLACED, strangers)
 
 
 def _elements(source: Source, meta: list[Element]) -> Iterator[Finding]:
@@ -292,10 +295,20 @@ def _transfer_syntax(source: Source, meta: list[Element]) -> Iterator[Finding]:
     if not (layout.inflated or any(each.region is not Region.META for each in layout.elements)):
         return  # there is no data set to compare with
     says = _encoding(syntax == IMPLICIT_LITTLE, syntax == EXPLICIT_BIG, syntax in DEFLATED)
-    shows = _encoding(layout.implicit, layout.big_endian, layout.inflated is not None)
+    big_endian = layout.big_endian is not _is_swapped(layout)
+    shows = _encoding(layout.implicit, big_endian, layout.inflated is not None)
     if says != shows:
         detail = f"says {says}, is {shows}"
         yield source.finding(FALSE_SYNTAX, element.value, element.end, detail=detail)
+
+
+def _is_swapped(layout: Layout) -> bool:
+    """Whether only the other byte order makes the first element one of the standard."""
+    first = next((each for each in layout.elements if each.region is not Region.META), None)
+    if first is None or dictionary.public_vr(first.tag) or first.is_private or layout.inflated:
+        return False
+    halves = pack("<HH", first.group, first.element)
+    return dictionary.public_vr(int.from_bytes(halves)) is not None
 
 
 def _encoding(implicit: bool, big_endian: bool, deflated: bool) -> str:

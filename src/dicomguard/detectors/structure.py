@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 
 from dicomguard.detectors.grouping import first_of
 from dicomguard.detectors.image import image_bytes
@@ -177,7 +179,8 @@ class StructureDetector:
                 groups[_graded(source, odd)].append(odd)
         for kind, odds in groups.items():
             first = odds[0]
-            yield _at(source, kind, first.offset, first.owner, len(odds))
+            owner = _element_at(source, first.offset) or first.owner
+            yield _at(source, kind, first.offset, owner, len(odds))
         if layout.depth > _DEEP:
             severity = Severity.HIGH if layout.depth > _DANGEROUS else Severity.MEDIUM
             start = layout.elements[0].start
@@ -234,6 +237,14 @@ def _at(
     return source.finding(
         kind, offset, end, detail=_times(count), region=region, owner=owner, count=count
     )
+
+
+def _element_at(source: Source, offset: int) -> Element | None:
+    """The element that starts at an offset."""
+    elements = source.layout.elements
+    index = bisect_left(elements, offset, key=attrgetter("start"))
+    found = elements[index] if index < len(elements) else None
+    return found if found and found.start == offset else None
 
 
 def _is_abused(element: Element) -> bool:

@@ -152,6 +152,7 @@ class OddityKind(StrEnum):
     UNREADABLE = "bytes that cannot be read as elements or items"
     MIXED_VR = "implicit VR among explicit, or explicit among implicit"
     DEPTH = "sequences nested deeper than the budget"
+    WIDE = "a sequence of more items than any image has frames"
 
 
 class Oddity(NamedTuple):
@@ -180,14 +181,16 @@ class Inflated:
     Attributes:
         offset: Where its deflate stream starts in the file.
         length: Bytes of the stream in the file.
-        data: The inflated bytes, as far as the budget went.
+        data: The inflated bytes; of more than the budget allows only the first ones.
+        size: How many there are, or were counted before the budget ended it.
         layout: Their layout.
         error: Why ``data`` is not the whole; None when it is.
     """
 
     offset: int
     length: int
-    data: bytes
+    data: Data
+    size: int
     layout: Layout
     error: StreamError | None
 
