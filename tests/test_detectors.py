@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
@@ -27,6 +28,7 @@ from fixtures.carriers import CARRIER, carrier
 from fixtures.dicomfile import (
     TRANSFER_SYNTAX,
     UNDEFINED_LENGTH,
+    Element,
     bundled,
     element,
     item,
@@ -169,6 +171,27 @@ def _coincidence() -> bytes:
     return element(STUDY_DESCRIPTION, "LO", text).encoded + b"".join(rest)
 
 
+def _wide() -> bytes:
+    """A sequence of 100,001 empty items."""
+    empty = pack("<HHI", 0xFFFE, 0xE000, 0)
+    return carrier().with_(element(STUDIES, "SQ", empty * 100_001)).data
+
+
+def _bomb() -> bytes:
+    """A deflated data set of 65 MiB, nearly all zeros."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    file = carrier("image_dfl.dcm")
+    body = packer.compress(file.body)
+    body += packer.compress(element(0x7FE10010, "LO", b"DICOMGUARD FIXTURE").encoded)
+    body += packer.compress(element(0x7FE11001, "OB", bytes(65 << 20)).encoded)
+    return file.head + body + packer.flush()
+
+
+def _odd_length(tag: int, vr: str, value: bytes) -> Callable[[], bytes]:
+    odd = Element(tag, element(tag, vr, b"", length=len(value)).header, value)
+    return lambda: carrier().with_(odd).data
+
+
 def _mixed() -> bytes:
     implicit = pack("<HHI", 0x0010, 0x4000, 4) + b"text"
     file = carrier()
@@ -187,9 +210,16 @@ FIRING: dict[str, Callable[[], bytes]] = {
     "DIR-FILEID": lambda: directory(b"..\\..\\x").data,
     "DIR-OFFSETS": lambda: directory(following=0).data,
     "DS-DELIM": lambda: _delimited(SEQUENCE_END),
+    "DS-DEFLATE-BOMB": _bomb,
+    "DS-ILLEGAL-GROUP": _text(0x00010010, "LO", b"x"),
+    "DS-LEN-ODD": _odd_length(COMMENTS, "LT", b"odd"),
     "DS-LEN-OVERRUN": lambda: _inside(element(COMMENTS, "LT", b"text", length=4000).encoded),
+    "DS-LEN-VR": _odd_length(0x00189087, "FD", bytes(6)),
     "DS-MIXED-VR": _mixed,
     "DS-NEST": lambda: _nested(20),
+    "DS-UNKNOWN-STD": _text(0x0042FFF0, "OB", bytes(300)),
+    "DS-VR-MISMATCH": _text(0x00283010, "OB", bytes(12)),
+    "DS-WIDE": _wide,
     "DS-UNDEF-ILLEGAL": lambda: _fragments(item(b"ab")),
     "GAP-DATA": lambda: _inside(b"\xff\xff\xff\xff and other bytes that are no element at all"),
     "GAP-DELIMITER": lambda: _delimited(ITEM_END[:4] + b"hide" + SEQUENCE_END),

@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 
 from dicomguard.dicom import dictionary
 from dicomguard.dicom.budgets import Budgets
+from dicomguard.dicom.inflate import inflate
 from dicomguard.dicom.layout import (
     UNDEFINED_LENGTH,
     Data,
@@ -62,11 +63,15 @@ _ITEM_END: Final = 0xE00D
 _SEQUENCE_END: Final = 0xE0DD
 
 _ZLIB_HEADER = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
+_EMPTY_ITEMS = re.compile(rb"(?:\xfe\xff\x00\xe0\0{4}){256,}+")
+_BIG_EMPTY_ITEMS = re.compile(rb"(?:\xff\xfe\xe0\x00\0{4}){256,}+")
 _UID = re.compile(r"[0-9.]{1,64}")
 _ODDITIES = 1000
 _INFLATE_STEP = 1 << 20
 _CLOCK_EVERY = 4096
 _CREATOR_BYTES = 64
+_WIDE = 100_000
+"""Items of one sequence; whole-slide images describe each of their frames in one."""
 
 _LITTLE_TAG, _BIG_TAG = Struct("<HH"), Struct(">HH")
 _LITTLE_16, _BIG_16 = Struct("<H"), Struct(">H")
@@ -270,34 +275,16 @@ class _Walker:
         False if it is no deflate stream but stands there plain. Only what zlib refuses is taken for
         plain: a stream can be made to begin with the bytes of a known element.
         """
-        layout, budget = self.layout, self.budgets.inflated_bytes
+        layout = self.layout
         # Some writers wrap the stream as zlib does (RFC 1950).
         has_header = _ZLIB_HEADER.match(self.data, start) is not None
-        stream = zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
-        chunks: list[bytes] = []
-        total, position, pending, error = 0, start, b"", None
-        try:
-            while not stream.eof and error is None:
-                if not pending:
-                    pending = self.data[position : position + _INFLATE_STEP]
-                    position += len(pending)
-                chunks.append(stream.decompress(pending, min(_INFLATE_STEP, budget - total + 1)))
-                if not pending and not chunks[-1]:  # zlib may hold output after its last input
-                    error = StreamError.BROKEN
-                pending = stream.unconsumed_tail
-                total += len(chunks[-1])
-                if total > budget:
-                    error = StreamError.TOO_LARGE
-        except zlib.error:
-            error = StreamError.BROKEN
-        inflated = b"".join(chunks)[:budget]
-        if error is StreamError.BROKEN and not inflated and self._plausible(start, -1):
+        window = zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS
+        inflated, size, end, error = inflate(self.data, start, window, self.budgets.inflated_bytes)
+        if error is StreamError.BROKEN and not size and self._plausible(start, -1):
             return False
-        end = self.size
         if error is None:
-            end = position - len(stream.unused_data)
             # Some writers leave gzip's check values (RFC 1952) behind the stream.
-            check = pack("<II", zlib.crc32(inflated), len(inflated) & 0xFFFFFFFF)
+            check = pack("<II", zlib.crc32(inflated), size & 0xFFFFFFFF)
             if self.data[end : end + 8] == check:
                 end += 8
             odd_length = (end - start) % 2 == 1 or end == self.size - 1
@@ -314,7 +301,12 @@ class _Walker:
         layout.limits.extend(inner.layout.limits)
         layout.implicit, layout.big_endian = inner.layout.implicit, inner.layout.big_endian
         layout.inflated = Inflated(
-            offset=start, length=end - start, data=inflated, layout=inner.layout, error=error
+            offset=start,
+            length=end - start,
+            data=inflated,
+            size=size,
+            layout=inner.layout,
+            error=error,
         )
         return True
 
@@ -525,6 +517,10 @@ class _Walker:
             self._close(position)
             return position
         assert isinstance(container, Element)
+        if length == 0 and frame.holds is _Holds.ITEMS:
+            end = self._empty_items(frame, position)
+            if end:
+                return end
         self.steps += 1
         item = Item(container, frame.count, position)
         frame.count += 1
@@ -557,6 +553,21 @@ class _Walker:
         )
         return start
 
+    def _empty_items(self, frame: _Frame, position: int) -> int:
+        """Where a long run of items without content ends, 0 if none is here.
+
+        They are counted, but not told apart.
+        """
+        empty = _BIG_EMPTY_ITEMS if frame.big_endian else _EMPTY_ITEMS
+        run = empty.match(self.data, position, frame.end)
+        if run is None:
+            return 0
+        count = min((run.end() - position) // 8, max(1, self.budgets.elements - self.steps))
+        self.steps += count
+        frame.count += count
+        self.layout.cut(position, frame.region, frame.owner, is_value=False)
+        return position + 8 * count
+
     def _is_implicit_item(self, frame: _Frame, start: int, end: int) -> bool:
         """Whether the elements of an item have no VR: as for readers, its first one decides."""
         has_vr = _is_capitals(self.data[start + 4 : start + 6])
@@ -584,6 +595,8 @@ class _Walker:
         frame = self.frames.pop()
         if isinstance(frame.owner, Element):
             frame.owner.end = position
+            if frame.holds is _Holds.ITEMS and frame.count > _WIDE:
+                self._odd(OddityKind.WIDE, frame.owner.start, frame.owner, frame.count)
 
     def _give_up(self, position: int) -> int:
         """Nothing readable here: skip to where the nearest container of defined length ends.
