@@ -194,8 +194,89 @@ rule shell
         $listen           = "nc -" ascii
         $listen_ncat      = "ncat" ascii
         $listen_netcat    = "netcat" ascii
+        $one_liner        = /(python[0-9.]{0,4}|perl|ruby|php|node|lua)(\.exe)?[ \t]{1,64}-(c|e|r|-eval|M[!-~]{1,40}[ \t]{1,8}-e)[ \t]/ ascii
+        $wipe             = /rm[ \t]{1,64}-[rf]{1,4}[ \t]/ ascii
+        $quiet            = "/dev/null" ascii
     condition:
         any of them
+}
+
+rule python
+{
+    meta:
+        id         = "EMB-SCRIPT"
+        title      = "Python script"
+        category   = "malware"
+        severity   = "high"
+        confidence = "strong"
+        validator  = "python"
+        where      = "printable"
+        polyglot   = "POLY-SCRIPT-NOSHEBANG"
+        attack     = "T1059.006"
+        reference  = "PS3.10 section 7.5"
+        why        = "A DICOM object has no use for Python that starts programs or runs text. Isolate the file and find out which system it came from."
+    strings:
+        $os         = "os.system(" ascii wide
+        $popen      = "os.popen(" ascii wide
+        $exec_os    = "os.exec" ascii wide
+        $spawn      = "os.spawn" ascii wide
+        $pty        = "pty.spawn(" ascii wide
+        $subprocess = "subprocess." ascii wide
+        $import     = "__import__(" ascii wide
+        $module     = /(import|from)[ \t]{1,8}(os|sys|subprocess|socket|pty|ctypes|base64|urllib|requests|zlib|marshal)/ ascii wide
+        $exec       = "exec(" ascii wide
+        $eval       = "eval(" ascii wide
+        $decode     = "b64decode(" ascii wide
+        $marshal    = "marshal.loads(" ascii wide
+        $open       = "urlopen(" ascii wide
+        $retrieve   = "urlretrieve(" ascii wide
+        $socket     = "socket.socket(" ascii wide
+        $native     = "ctypes." ascii wide
+    condition:
+        any of them
+}
+
+rule perl
+{
+    meta:
+        id         = "EMB-SCRIPT"
+        title      = "Perl script"
+        category   = "malware"
+        severity   = "high"
+        confidence = "strong"
+        validator  = "perl"
+        where      = "printable"
+        polyglot   = "POLY-SCRIPT-NOSHEBANG"
+        attack     = "T1059"
+        reference  = "PS3.10 section 7.5"
+        why        = "A DICOM object has no use for Perl. Isolate the file and find out which system it came from."
+    strings:
+        $use    = /use[ \t]{1,8}(strict|warnings|IO::Socket|Socket|MIME::Base64|LWP)/ ascii wide
+        $system = /(system|exec)[ \t]{0,8}\(?[ \t]{0,8}["']/ ascii wide
+        $eval   = /eval[ \t]{0,8}\(?[ \t]{0,8}(unpack|decode_base64|pack)/ ascii wide
+        $socket = "IO::Socket::INET->new" ascii wide
+    condition:
+        any of them
+}
+
+rule node
+{
+    meta:
+        id         = "EMB-SCRIPT"
+        title      = "JavaScript that starts programs"
+        category   = "malware"
+        severity   = "high"
+        confidence = "strong"
+        validator  = "node"
+        where      = "printable"
+        polyglot   = "POLY-SCRIPT-NOSHEBANG"
+        attack     = "T1059.007"
+        reference  = "PS3.10 section 7.5"
+        why        = "A DICOM object has no use for JavaScript that starts programs. Isolate the file and find out which system it came from."
+    strings:
+        $require = /require[ \t]{0,4}\([ \t]{0,4}["'](node:)?child_process/ ascii wide
+    condition:
+        $require
 }
 
 rule shebang

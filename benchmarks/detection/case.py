@@ -99,7 +99,8 @@ def judge(case: Case, report: Report) -> Outcome:
     if case.bar is Bar.NOT_CLEAN:
         return Outcome(report.verdict > Verdict.CLEAN, True, True)
     right = [finding.place for finding in report.findings if _is_one_of(finding.kind.id, case.ids)]
-    placed = any(_is_there(place, case.target) for place in right)
+    lead = _LEAD if case.ids & _TEXT_IDS else 0
+    placed = any(_is_there(place, case.target, lead) for place in right)
     return Outcome(_LEAST[case.bar] <= report.verdict, bool(right), placed)
 
 
@@ -107,11 +108,12 @@ def _is_one_of(found: str, ids: frozenset[str]) -> bool:
     return found in ids or any(id_[-1] == "*" and found.startswith(id_[:-1]) for id_ in ids)
 
 
+_TEXT_IDS = frozenset(("EMB-SCRIPT", "EMB-HTML"))
 _LEAD = 4
 """Bytes that a run of text may begin early, where what precedes it is text by chance."""
 
 
-def _is_there(place: Place, target: Target) -> bool:
+def _is_there(place: Place, target: Target, lead: int) -> bool:
     """Whether a finding's place is the target.
 
     Of unwrapped data a place names the outermost wrapped run and the offset within what it held.
@@ -124,7 +126,7 @@ def _is_there(place: Place, target: Target) -> bool:
         return True
     if not place.chain:
         offset = place.inner_offset if target.inner else place.offset
-        return offset is not None and target.start <= offset < target.end
+        return offset is not None and target.start - lead <= offset < target.end
     if target.inner:
         return True
     begins_there = target.start - _LEAD <= place.offset < target.end

