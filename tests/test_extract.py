@@ -17,13 +17,14 @@ from typing import Any
 import cart
 import pytest
 
-from dicomguard import scan_bytes
+from dicomguard import Verdict, scan_bytes
 from dicomguard.extraction.payloads import Collector
 from fixtures.build import all_fixtures
 from fixtures.carriers import carrier, document
 from fixtures.dicomfile import private
 from fixtures.executables import launcher, tiny_pe
 from fixtures.fixture import Fixture
+from fixtures.formats import noise
 from test_check import environment
 
 FIXTURES = all_fixtures()
@@ -69,10 +70,7 @@ def content_of(fixture: Fixture) -> bytes:
 
 @pytest.mark.parametrize("name", [n for n in SIZED if FIXTURES[n].expected[0].inner_offset is None])
 def test_a_payload_is_taken_byte_for_byte(name: str) -> None:
-    collector = Collector()
-    report = scan_bytes(FIXTURES[name].data, witness=collector)
-    contents = [content for _, content in collector.payloads(report.findings)]
-    assert content_of(FIXTURES[name]) in contents
+    assert content_of(FIXTURES[name]) in taken(name)
 
 
 @pytest.mark.parametrize("name", ["pe-deflated", "base64", "xor-01", "xor-ff"])
@@ -157,6 +155,34 @@ def test_a_file_that_is_known_by_its_head_is_its_own_payload(tmp_path: Path) -> 
     data, to = FIXTURES["poly-rtf"].data, tmp_path / "out"
     extract(put(tmp_path, data), to, "--raw")
     assert data in raw(to)
+
+
+def taken(name: str) -> list[bytes]:
+    collector = Collector()
+    report = scan_bytes(FIXTURES[name].data, witness=collector)
+    return [content for _, content in collector.payloads(report.findings)]
+
+
+def test_a_compound_file_that_begins_in_the_preamble_is_all_of_it() -> None:
+    assert FIXTURES["poly-ole"].data in taken("poly-ole")
+
+
+@pytest.mark.parametrize("name", ["private-opaque", "private-spoof"])
+def test_of_an_element_its_value_is_taken(name: str) -> None:
+    assert taken(name) == [noise(8192)]
+
+
+def test_of_a_document_all_is_taken() -> None:
+    (content,) = taken("active-pdf-javascript")
+    assert content.startswith(b"%PDF-")
+    assert content.rstrip(b"\0\n").endswith(b"%%EOF")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, each in FIXTURES.items() if each.verdict is Verdict.MALICIOUS]
+)
+def test_malware_never_comes_without_a_payload(name: str) -> None:
+    assert taken(name)
 
 
 def test_names_are_safe_whatever_rules_call_their_findings(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
+from dicomguard.dicom.layout import Element
 from dicomguard.dicom.source import Source
 from dicomguard.extraction.manifest import Found, Payload
-from dicomguard.model import Category, Finding
+from dicomguard.model import Category, Finding, FindingKind
 from dicomguard.rules import THIRD_PARTY
 
 MOST_BYTES = 1 << 30
@@ -17,6 +18,10 @@ _UNEXPLAINED = ("GAP", "TAIL")
 _SURPLUS = "PIX-LONGER"
 
 _POLYGLOT = "POLY"
+_DOCUMENT = "DOC"
+"""Family of findings of what a document does, which takes all of it to see."""
+
+_PREAMBLE_BYTES = 128
 
 
 class Collector:
@@ -74,13 +79,21 @@ def _extent(finding: Finding, source: Source) -> tuple[int, int] | None:
     """Where the payload of a finding begins and ends in the source; None if it has none."""
     kind = finding.kind
     start, end = source.extent(finding.place)
-    if kind.category is Category.EXPLOIT:
-        is_payload = kind.family in _UNEXPLAINED or kind.id == _SURPLUS
-    else:
-        # Where a rule of a third party matches is a word of its payload, not all of it.
-        is_payload = kind.category is Category.MALWARE and kind.id != THIRD_PARTY.id
-    if not is_payload or start >= end:
+    if start >= end or not _has_payload(kind):
         return None
-    if kind.family == _POLYGLOT and not finding.rule:
+    span = source.layout.span_at(start)
+    if kind.family == _DOCUMENT:
+        return span.start, span.end
+    if kind.family == _POLYGLOT and (not finding.rule or end == span.end == _PREAMBLE_BYTES):
         return 0, len(source.data)  # only its head was recognised
+    if not span.is_value and isinstance(span.owner, Element) and span.owner.value < end:
+        return span.owner.value, end  # the finding is of an element, header and all
     return start, end
+
+
+def _has_payload(kind: FindingKind) -> bool:
+    """Whether findings of a kind are of something that can be taken out."""
+    if kind.category is Category.EXPLOIT:
+        return kind.family in (*_UNEXPLAINED, _DOCUMENT) or kind.id == _SURPLUS
+    # Where a rule of a third party matches is a word of its payload, not all of it.
+    return kind.category is Category.MALWARE and kind.id != THIRD_PARTY.id
