@@ -1,0 +1,25 @@
+"""``dicomguard`` whose worker is killed by every hundredth file: ``python dying.py check …``."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from dicomguard import nursery
+from dicomguard.cli import main
+from dicomguard.model import Report
+from dicomguard.scan import ScanSettings, scan_file
+
+EVERY = 100
+
+
+def _scan(path: str, settings: ScanSettings) -> Report:
+    if int(Path(path).stem) % EVERY == EVERY - 1:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return scan_file(path, settings)
+
+
+if __name__ == "__main__":
+    nursery.scan_file = _scan  # type: ignore[assignment]
+    main()
