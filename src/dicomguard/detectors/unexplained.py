@@ -195,7 +195,8 @@ def _text_slack(source: Source, element: Element) -> int | None:
 
 
 def _document_slack(source: Source, level: dict[int, Element]) -> Iterator[Finding]:
-    document, length = level.get(ENCAPSULATED_DOCUMENT), _number(source, level, _DOCUMENT_LENGTH)
+    document = level.get(ENCAPSULATED_DOCUMENT)
+    length = _number(source, level, _DOCUMENT_LENGTH) if document else None
     if document is not None and length is not None and document.value + length < document.end:
         detail = f"the document ends after {length} bytes"
         yield from _slack(source, SLACK, document, document.value + length, detail)
@@ -204,9 +205,11 @@ def _document_slack(source: Source, level: dict[int, Element]) -> Iterator[Findi
 def _overlay_slack(source: Source, level: dict[int, Element]) -> Iterator[Finding]:
     for group in range(0x6000, 0x6020, 2):
         overlay = level.get(group << 16 | 0x3000)
+        if overlay is None:
+            continue
         rows = _number(source, level, group << 16 | 0x0010)
         columns = _number(source, level, group << 16 | 0x0011)
-        if overlay is not None and rows and columns:
+        if rows and columns:
             frames = _number(source, level, group << 16 | 0x0015) or 1
             expected = (rows * columns * frames + 7) // 8
             if expected < overlay.end - overlay.value:

@@ -228,6 +228,8 @@ class Layout:
     inflated: Inflated | None = None
     _starts: list[int] = field(default_factory=list)
     _owners: list[tuple[Region, Owner, bool]] = field(default_factory=list)
+    _values: tuple[int, list[Span]] | None = None
+    """All spans of values, once they were asked for, and how many spans there were."""
 
     def cut(self, start: int, region: Region, owner: Owner, *, is_value: bool) -> None:
         """Begin a span at ``start``: the one before it ends there. Starts never go back."""
@@ -252,10 +254,15 @@ class Layout:
 
     def values(self) -> Iterator[Span]:
         """Spans of values and of unexplained bytes: everything but structure."""
-        ends = [*self._starts[1:], self.size]
-        for start, end, owner in zip(self._starts, ends, self._owners, strict=False):
-            if owner[2]:
-                yield Span(start, end, *owner)
+        if self._values is None or self._values[0] != len(self._starts):
+            ends = [*self._starts[1:], self.size]
+            values = [
+                Span(start, end, *owner)
+                for start, end, owner in zip(self._starts, ends, self._owners, strict=False)
+                if owner[2]
+            ]
+            self._values = len(self._starts), values
+        return iter(self._values[1])
 
     def span_at(self, offset: int) -> Span:
         """The span that holds the byte at ``offset``.

@@ -74,7 +74,9 @@ _WIDE = 100_000
 """Items of one sequence; whole-slide images describe each of their frames in one."""
 
 _LITTLE_TAG, _BIG_TAG = Struct("<HH"), Struct(">HH")
-_LITTLE_16, _BIG_16 = Struct("<H"), Struct(">H")
+_LITTLE_HEADER, _BIG_HEADER = Struct("<HH2sH"), Struct(">HH2sH")
+"""Tag, VR and 16-bit length."""
+_LITTLE_16 = Struct("<H")
 _LITTLE_32, _BIG_32 = Struct("<I"), Struct(">I")
 
 
@@ -652,33 +654,34 @@ class _Walker:
         self, position: int, end: int, *, implicit: bool, big_endian: bool
     ) -> _Header | None:
         """Read an element header; None if it makes no sense in either VR encoding."""
+        data = self.data
         if end - position < 8:
             return None
-        data = self.data
-        group, element = (_BIG_TAG if big_endian else _LITTLE_TAG).unpack_from(data, position)
-        u32 = _BIG_32 if big_endian else _LITTLE_32
+        group, element, raw, short = (_BIG_HEADER if big_endian else _LITTLE_HEADER).unpack_from(
+            data, position
+        )
         tag = group << 16 | element
-        raw = data[position + 4 : position + 6]
+        vr = VRS.get(raw)
+        if vr is not None and not implicit and raw not in LONG_VRS:
+            return _Header(tag, vr, position + 8, short)
+        u32 = _BIG_32 if big_endian else _LITTLE_32
         (length,) = u32.unpack_from(data, position + 4)
-        as_implicit = _Header(tag, "", position + 8, length)
         room = end - position - 8
         fits = length == UNDEFINED_LENGTH or length <= room
-        if implicit and (fits or raw not in VRS):
-            return as_implicit
+        if implicit and (fits or vr is None):
+            return _Header(tag, "", position + 8, length)
         if raw in LONG_VRS:
             if room < 4:
                 return None
             (length,) = u32.unpack_from(data, position + 8)
             (reserved,) = _LITTLE_16.unpack_from(data, position + 6)
             return _Header(tag, VRS[raw], position + 12, length, reserved=reserved)
-        is_known_vr = raw in VRS
-        if is_known_vr or b"AA" <= raw <= b"ZZ":
-            # pydicom takes whatever sorts between for a VR, and any it does not know to have a
-            # 16-bit length; who reads another length there loses sight of all that follows.
-            (length,) = (_BIG_16 if big_endian else _LITTLE_16).unpack_from(data, position + 6)
-            vr = raw.decode("ascii") if _is_capitals(raw) else "??"
-            return _Header(tag, vr, position + 8, length, is_known_vr=is_known_vr)
-        return as_implicit if fits else None
+        if vr is None and not b"AA" <= raw <= b"ZZ":
+            return _Header(tag, "", position + 8, length) if fits else None
+        # pydicom takes whatever sorts between for a VR, and any it does not know to have a
+        # 16-bit length; who reads another length there loses sight of all that follows.
+        name = raw.decode("ascii") if _is_capitals(raw) else "??"
+        return _Header(tag, name, position + 8, short, is_known_vr=vr is not None)
 
     def _element(self, frame: _Frame, header: _Header, position: int, end: int) -> Element:
         """Record an element whose value ends at ``end``."""
@@ -687,18 +690,19 @@ class _Walker:
         group, element = tag >> 16, tag & 0xFFFF
         creator = frame.creators.get(tag >> 8) if group & 1 and element > 0xFF else None
         vr = header.vr or _implicit_vr(tag, creator)
-        made = Element(
-            tag=tag,
-            vr=vr,
-            start=position,
-            value=header.value,
-            end=end,
-            declared=header.length,
-            parent=frame.owner if isinstance(frame.owner, Item) else None,
-            creator=creator,
-            implicit=not header.vr,
-            big_endian=frame.big_endian,
-            region=_region(frame.region, tag, vr),
+        owner, value, region = frame.owner, header.value, _region(frame.region, tag, vr)
+        made = Element(  # by position, as there may be a million
+            tag,
+            vr,
+            position,
+            value,
+            end,
+            header.length,
+            owner if isinstance(owner, Item) else None,
+            creator,
+            not header.vr,
+            frame.big_endian,
+            region,
         )
         if header.vr:
             if frame.implicit:
@@ -715,15 +719,15 @@ class _Walker:
             self._odd(OddityKind.OUT_OF_ORDER, position, made)
         frame.seen.add(tag)
         frame.last_tag = tag
-        if made.is_private_creator and end - header.value <= _CREATOR_BYTES:
-            name = self.data[header.value : end].decode("ascii", "replace").strip(" \0")
+        if group & 1 and made.is_private_creator and end - value <= _CREATOR_BYTES:
+            name = self.data[value:end].decode("ascii", "replace").strip(" \0")
             frame.creators[group << 8 | element] = name
         layout = self.layout
         layout.elements.append(made)
-        if frame.owner is None:
+        if owner is None:
             layout.root.setdefault(tag, made)
-        layout.cut(position, made.region, made, is_value=False)
-        layout.cut(header.value, made.region, made, is_value=True)
+        layout.cut(position, region, made, is_value=False)
+        layout.cut(value, region, made, is_value=True)
         return made
 
     # ------------------------------------------------------------------ small things

@@ -95,10 +95,16 @@ def _search(values: Sequence[_Value], *, exact: bool) -> dict[FindingKind, list[
     everything = SEPARATOR.join(raw for _, _, raw in values).lower()
     for scope, signs in _SIGNS.items():
         likely = [sign for sign in signs if any(clue in everything for clue in sign.clues)]
-        inside = [each for each in values if likely and scope.holds(each[1])]
+        if not likely:
+            continue
+        holds = scope.holds
+        inside = [each for each in values if holds(each[1])]
         ends = list(accumulate(len(raw) + len(SEPARATOR) for _, _, raw in inside))
         joined = SEPARATOR.join(raw for _, _, raw in inside)
+        lowered = joined.lower()
         for sign in likely:
+            if not any(clue in lowered for clue in sign.clues):
+                continue
             for match in sign.pattern.finditer(joined):
                 index = bisect_right(ends, match.start())
                 within = match.start() - (ends[index - 1] if index else 0)

@@ -38,9 +38,10 @@ class Scope(Enum):
     IDENTIFIERS = "UIDs"
     ADDRESSES = "URIs, private included"
 
-    def holds(self, element: Element) -> bool:
-        """Whether the value of an element of a text VR is looked at."""
-        return _HOLDS[self](element)
+    @property
+    def holds(self) -> Callable[[Element], bool]:
+        """Says whether the value of an element of a text VR is looked at."""
+        return _HOLDS[self]
 
 
 def _is_public(element: Element) -> bool:
@@ -91,7 +92,8 @@ def sign(
 ) -> Sign:
     """A sign; ``clues`` are parted by blanks."""
     flags = re.NOFLAG if cased else re.IGNORECASE
-    return Sign(kind, scope, tuple(clues.split()), re.compile(b"|".join(alternatives), flags))
+    parted = tuple(filter(None, clues.split(b" ")))
+    return Sign(kind, scope, parted, re.compile(b"|".join(alternatives), flags))
 
 
 def exploit(id_: str, title: str, severity: Severity, why: str, *sources: str) -> FindingKind:
