@@ -650,7 +650,7 @@ class _Walker:
 
     # ------------------------------------------------------------------ elements
 
-    def _header(
+    def _header(  # noqa: PLR0911 - a return for each form that a header has
         self, position: int, end: int, *, implicit: bool, big_endian: bool
     ) -> _Header | None:
         """Read an element header; None if it makes no sense in either VR encoding."""
