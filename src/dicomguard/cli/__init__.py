@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import os
+import re
 import sys
 import traceback
 from typing import NoReturn
@@ -11,7 +13,9 @@ from typing import NoReturn
 import click
 
 from dicomguard.cli.check import check_command
+from dicomguard.cli.completions import completions_command, man_command
 from dicomguard.cli.config import config_group, config_option
+from dicomguard.cli.doctor import doctor_command
 from dicomguard.cli.explain import explain_command, findings_command
 from dicomguard.cli.extract import extract_command
 from dicomguard.cli.quarantine import quarantine_group
@@ -27,7 +31,14 @@ from dicomguard.version import VERSION
 @config_option
 @click.version_option(VERSION, prog_name="dicomguard")
 def cli() -> None:
-    """Find malicious payloads in DICOM files, say where they sit, and keep them out."""
+    """Find malicious payloads in DICOM files, say where they sit, and keep them out.
+
+    \b
+    Examples
+      dicomguard check /data/incoming
+      dicomguard watch /data/incoming --quarantine /data/vault --deliver /data/archive
+      dicomguard doctor
+    """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
 
 
 cli.add_command(check_command)
@@ -35,6 +46,9 @@ cli.add_command(watch_command)
 cli.add_command(quarantine_group)
 cli.add_command(config_group)
 cli.add_command(rules_group)
+cli.add_command(doctor_command)
+cli.add_command(completions_command)
+cli.add_command(man_command)
 cli.add_command(explain_command)
 cli.add_command(extract_command)
 cli.add_command(findings_command)
@@ -55,6 +69,7 @@ def main() -> None:
         _fail(str(error), ExitCode.USAGE)
     except click.ClickException as error:
         error.show()
+        _hint(error)
         sys.exit(ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", ExitCode.INTERRUPTED)
@@ -66,6 +81,15 @@ def main() -> None:
     except Exception:  # noqa: BLE001 - whatever it is, it must not look like a finding
         traceback.print_exc()
         sys.exit(ExitCode.DEFECT)
+
+
+def _hint(error: click.ClickException) -> None:
+    """Say which choice may have been meant by a wrong one; click does so for all else."""
+    if isinstance(error, click.BadParameter) and error.param:
+        wrong = re.match(r"'(.*?)' is not one of", error.message)
+        known = list(error.param.type.choices) if isinstance(error.param.type, click.Choice) else []
+        if wrong and (close := difflib.get_close_matches(wrong[1], map(str, known), n=1)):
+            click.echo(f"Did you mean '{close[0]}'?", err=True)
 
 
 def _fail(message: str, code: ExitCode) -> NoReturn:

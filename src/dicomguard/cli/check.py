@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from dicomguard.cli.options import scan_options, scan_settings
 from dicomguard.cli.outputs import opened, output_options, outputs
 from dicomguard.cli.progress import ProgressBar
 from dicomguard.discover import Candidate, discover
+from dicomguard.errors import DicomguardError
 from dicomguard.packs import Trust
 from dicomguard.reports.renderer import Detail
 from dicomguard.reports.summary import ExitCode, Summary
@@ -27,7 +29,18 @@ _STANDARD_INPUT = "-"
 
 
 @click.command("check")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option(
+    "--files-from",
+    metavar="FILE",
+    help="Examine what is listed in this file too, one path a line; - for standard input.",
+)
+@click.option(
+    "--null",
+    "-0",
+    is_flag=True,
+    help="Paths in that list end with a NUL byte, as `find -print0` writes them.",
+)
 @output_options
 @click.option(
     "--baseline",
@@ -48,6 +61,8 @@ def check_command(
     context: click.Context,
     paths: tuple[str, ...],
     *,
+    files_from: str | None,
+    null: bool,
     format_: str,
     paths_out: tuple[str, ...],
     rule_folders: tuple[Path, ...],
@@ -82,11 +97,18 @@ def check_command(
       dicomguard check /data/incoming
       dicomguard check --format jsonl IM0001 IM0002 > report.jsonl
       dicomguard check --output scan.sarif --output scan.csv /data/incoming
+      find /data/incoming -newer stamp -print0 | dicomguard check -0 --files-from -
       dicomguard check --write-baseline known.json /data/archive
       dicomguard check --baseline known.json /data/archive
     """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
     if baseline and write_baseline:
         raise click.UsageError("--baseline hides what --write-baseline would have to write")
+    if files_from == _STANDARD_INPUT and _STANDARD_INPUT in paths:
+        raise click.UsageError("standard input cannot be both the list and a file")
+    if files_from is not None:
+        paths += _listed(files_from, b"\0" if null else b"\n")
+    elif not paths:
+        raise click.UsageError("what is to be examined? Name files or folders, or --files-from")
     detail = Detail(quiet=quiet, verbose=verbose, suppressed=show_suppressed)
     to = outputs(context, format_, paths_out, paths, force=force)
     settings = scan_settings(
@@ -134,6 +156,26 @@ def check_command(
     if summary.exit_code is ExitCode.USAGE:
         click.echo("error: there was nothing to scan", err=True)
     sys.exit(summary.exit_code)
+
+
+def _listed(path: str, end: bytes) -> tuple[str, ...]:
+    """The paths in a list, whatever bytes they are made of.
+
+    Raises:
+        DicomguardError: The list cannot be read.
+    """
+    try:
+        is_input = path == _STANDARD_INPUT
+        content = sys.stdin.buffer.read() if is_input else Path(path).read_bytes()
+    except (OSError, AttributeError) as error:  # sys.stdin is None where it is closed
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DicomguardError(f"cannot read the list {path}: {reason}") from error
+    # A file called "-" is not meant to be standard input here.
+    return tuple(
+        os.path.join(".", "-") if each == b"-" else os.fsdecode(each)
+        for each in content.split(end)
+        if each
+    )
 
 
 def _candidates(

@@ -79,7 +79,12 @@ def config_group() -> None:
 
     What a flag says goes before the environment (DICOMGUARD_WATCH_SETTLE=2), that before the file,
     and that before the default.
-    """
+
+    \b
+    Examples
+      dicomguard config default > dicomguard.toml
+      dicomguard config check dicomguard.toml
+    """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
 
 
 @config_group.command("show")

@@ -71,14 +71,26 @@ _format_option = click.option(
 
 @click.group("quarantine")
 def quarantine_group() -> None:
-    """List, show, restore, export, purge and verify quarantined files."""
+    """List, show, restore, export, purge and verify quarantined files.
+
+    \b
+    Examples
+      dicomguard quarantine list --quarantine /data/vault
+      dicomguard quarantine show 2026 --quarantine /data/vault
+    """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
 
 
 @quarantine_group.command("list")
 @_vault_option
 @_format_option
 def list_command(vault: str, format_: str) -> None:
-    """List what is in the quarantine, oldest first."""
+    """List what is in the quarantine, oldest first.
+
+    \b
+    Examples
+      dicomguard quarantine list --quarantine /data/vault
+      dicomguard quarantine list --quarantine /data/vault --format jsonl
+    """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
     damaged: list[str] = []
     with _opened(vault) as opened:
         for record in _readable(opened, damaged):
@@ -92,7 +104,12 @@ def list_command(vault: str, format_: str) -> None:
 @_vault_option
 @_format_option
 def show_command(record_id: str, vault: str, format_: str) -> None:
-    """Show all that is known of one quarantined file, by its id or the beginning of it."""
+    """Show all that is known of one quarantined file, by its id or the beginning of it.
+
+    \b
+    Examples
+      dicomguard quarantine show 2026 --quarantine /data/vault
+    """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
     with _opened(vault) as opened:
         record = opened.record(record_id)
     click.echo(_json(record) if format_ == "jsonl" else "\n".join(_lines(record)))
@@ -124,7 +141,12 @@ def restore_command(
 
     Nothing is overwritten, and a damaged file is not restored. A file that is restored into a
     watched folder is treated as clean for some days, wherever its content comes from.
-    """
+
+    \b
+    Examples
+      dicomguard quarantine restore 2026 --quarantine /data/vault --reason "second opinion"
+      dicomguard quarantine restore 2026 --quarantine /data/vault --to /data/review/IM1 --reason x
+    """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
     allow_for = timedelta(days=allow_days) if allow_days else None
     with _opened(vault) as opened:
         record = opened.record(record_id)
@@ -150,7 +172,11 @@ def export_command(record_id: str, vault: str, target: str, reason: str) -> None
 
     The file is CaRT, as malware laboratories exchange it; `cart` decodes it. Its metadata has the
     verdict, the findings and hashes, but its content is the patient's file.
-    """
+
+    \b
+    Examples
+      dicomguard quarantine export 2026 --quarantine /data/vault --to sample.cart --reason x
+    """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
     with _opened(vault) as opened:
         export(opened, opened.record(record_id), target, reason=reason)
     click.echo(f"exported {printable(target)}")
@@ -174,7 +200,11 @@ def purge_command(
     """Delete quarantined files for good, by their full ids or by age.
 
     They may be the only copy of patient data, and nobody is asked again: try --dry-run first.
-    """
+
+    \b
+    Examples
+      dicomguard quarantine purge --older-than 365 --quarantine /data/vault --reason old --dry-run
+    """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
     if bool(record_ids) == (older_than is not None):
         raise click.UsageError("name the files by their ids, or by --older-than")
     damaged: list[str] = []
@@ -202,7 +232,11 @@ def verify_command(vault: str, format_: str) -> None:
 
     Nothing is changed, and the daemon may go on meanwhile. The exit code is 0 if the quarantine
     is sound, 1 if something is damaged, missing, or not from dicomguard.
-    """
+
+    \b
+    Examples
+      dicomguard quarantine verify --quarantine /data/vault
+    """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
     damage = 0
     with _opened(vault) as opened:
         verification = Verification(opened)

@@ -82,6 +82,15 @@ def is_available() -> bool:
     return _library() is not None
 
 
+def version() -> str | None:
+    """The version of libmagic, ``5.44``; None where it is not on the machine."""
+    library = _library()
+    if library is None:
+        return None
+    major, minor = divmod(int(library.magic_version()), 100)
+    return f"{major}.{minor:02d}"
+
+
 def name(raw: bytes) -> str:
     """What libmagic takes the bytes for, besides DICOM and noise; empty if nothing.
 

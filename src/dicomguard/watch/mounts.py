@@ -16,11 +16,10 @@ _REMOTE = re.compile(
 read leases although there is a writer. FUSE is one of them, whatever is behind it."""
 
 
-def remote_kind(folder: str) -> str | None:
-    """The type of the file system of a folder if changes to it can go unseen; None if local.
+def kind_of(folder: str) -> str | None:
+    """The type of the file system of a folder, ``ext4``; None if it is not listed.
 
-    Read from ``proc(5)`` mountinfo by device number; a folder of which nothing is listed there (a
-    btrfs subvolume) counts as local.
+    Read from ``proc(5)`` mountinfo by device number, by which a btrfs subvolume is not listed.
 
     Raises:
         OSError: There is no such folder.
@@ -32,4 +31,16 @@ def remote_kind(folder: str) -> str | None:
         mount, _, source = line.partition(" - ")
         if mount.split()[2] == number:
             kind = source.split()[0]
+    return kind
+
+
+def remote_kind(folder: str) -> str | None:
+    """The type of the file system of a folder if changes to it can go unseen; None if local.
+
+    A folder of which nothing is listed counts as local.
+
+    Raises:
+        OSError: There is no such folder.
+    """
+    kind = kind_of(folder)
     return kind if kind and _REMOTE.fullmatch(kind) else None
