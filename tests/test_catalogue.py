@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from functools import cache
@@ -13,6 +14,7 @@ import pytest
 import test_rules
 import test_watch_operations
 from dicomguard import Report, Verdict, scan_bytes
+from dicomguard.cli import cli
 from dicomguard.findings.catalogue import Entry, explanations, families, suggestions
 from dicomguard.findings.pages import pages
 from dicomguard.payloads import naming
@@ -76,6 +78,12 @@ def test_an_entry_tells_everything(id_: str) -> None:
     assert all(text.endswith((".", "?")) for text in texts), texts
     assert entry.near_miss or id_ in FIRED_ELSEWHERE
     assert entry.fires or id_ in FIRED_ELSEWHERE
+
+
+@pytest.mark.parametrize("word", list(families()))
+def test_a_command_that_is_named_exists(word: str) -> None:
+    text = str(families()[word])
+    assert set(re.findall(r"`dicomguard (\w+)", text)) <= set(cli.commands)
 
 
 # ---------------------------------------------------------------------- proven

@@ -239,6 +239,8 @@ FIRING: dict[str, Callable[[], bytes]] = {
     "POLY-ZSTD": _head(b"\x28\xb5\x2f\xfd"),
     "PRE-MAGIC": _head(b"OggS\0\2"),
     "PRE-OPAQUE": lambda: carrier().but(preamble=noise(128)).data,
+    "BULK-TEXT": _text(0x0040A160, "UT", b"one line of a long report\n" * 50_000),
+    "FILE-HOST": lambda: carrier().with_(*private(bytes(1 << 20))).data,
     "PRIV-HUGE": lambda: carrier().with_(*private(bytes(17 << 20))).data,
 }
 """Files for the ids that no fixture fires."""

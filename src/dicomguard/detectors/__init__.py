@@ -7,6 +7,7 @@ from dicomguard.detectors.documents import DocumentDetector
 from dicomguard.detectors.elements import ElementDetector
 from dicomguard.detectors.filemeta import FileMetaDetector
 from dicomguard.detectors.fragments import FragmentDetector
+from dicomguard.detectors.freight import FreightDetector
 from dicomguard.detectors.parsers import ParserDetector
 from dicomguard.detectors.pixels import PixelDetector
 from dicomguard.detectors.preamble import PreambleDetector
@@ -30,6 +31,7 @@ DETECTORS: tuple[Detector, ...] = (
     TextDetector(),
     DicomdirDetector(),
     DocumentDetector(),
+    FreightDetector(),
     ParserDetector(),  # it is asked for by what the others found
 )
 """Every detector, in the order they run."""
