@@ -19,8 +19,8 @@ from dicomguard.detectors.syntaxes import (
     Codec,
     Fragment,
     codec_of,
-    fragments,
     starts_codestream,
+    table_and_frames,
 )
 from dicomguard.dicom.layout import Data, Element, Item
 from dicomguard.dicom.source import Source
@@ -166,10 +166,10 @@ def _components(frame: _Frame) -> Iterator[Hit]:
 
 
 def _precision(frame: _Frame) -> Iterator[Hit]:
-    """Precision against Bits Allocated."""
+    """Precision against Bits Allocated; converters round those up to whole bytes."""
     precision, allocated = frame.header.precision, frame.level.number(ALLOCATED)
     if precision and allocated and precision > allocated:
-        is_far = frame.codec is JPEG_2000
+        is_far = frame.codec is JPEG_2000 and precision > -(-allocated // 8) * 8
         yield frame.hit(f"{precision} bits, {allocated} are allocated", decisive=is_far)
 
 
@@ -208,18 +208,18 @@ def _of_level(level: Level, pixels: Element, codec: Codec) -> Iterator[_Frame]:
     """The frames of one pixel data; those with the header of the one before are skipped."""
     assert codec.read is not None
     data = level.source.data
-    parts = fragments(data, pixels)[1:]
-    is_apart = len(parts) == max(1, level.frames) or codec is RLE
+    _, parts = table_and_frames(data, pixels, codec)
+    is_apart = len(parts) == max(1, level.frames) or (codec is RLE and level.frames > 1)
     last = b""
     for number, part in enumerate(parts):
         if last and data[part.start : part.start + len(last)] == last:
             continue
         start = _start(data, part, codec)
-        if number and not is_apart and start is None:
+        if number and not is_apart and (start is None or codec is RLE):
             continue  # it goes on with the frame of the fragment before
         start = part.start if start is None else start
         head = data[start : min(part.end, start + _HEAD_BYTES)]
-        size = part.end - start if is_apart else max(part.end - start, _HEAD_BYTES)
+        size = (part.end if is_apart else parts[-1].end) - start
         header = codec.read(head, size)
         if header.flaws and _is_other(data, part, codec):
             continue
@@ -251,7 +251,9 @@ def _expansion(source: Source) -> Iterator[Hit]:
         expected = (level.number(ROWS) or 0) * (level.number(COLUMNS) or 0)
         if pixels is None or not pixels.is_container or not expected:
             continue
-        parts = fragments(data, pixels)[1:]
+        _, parts = table_and_frames(data, pixels, RLE)
+        if len(parts) != max(1, level.frames):
+            continue  # a frame in pieces
         for part in dict.fromkeys((*parts[:1], *parts[-1:])):
             raw = data[part.start : min(part.end, part.start + _HEAD_BYTES)]
             header = rle.read(raw, part.end - part.start)

@@ -9,8 +9,8 @@ from struct import unpack_from
 
 from dicomguard.detectors.grouping import Hit, first_hits
 from dicomguard.detectors.image import Level, levels
-from dicomguard.detectors.syntaxes import RLE, Codec, Fragment, codec_of, fragments
-from dicomguard.dicom.layout import Element, Item
+from dicomguard.detectors.syntaxes import RLE, Codec, Fragment, codec_of, table_and_frames
+from dicomguard.dicom.layout import Data, Element, Item
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.walker import PIXEL_DATA
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Severity
@@ -81,14 +81,18 @@ def _tiny(each: _Encapsulated) -> Iterator[Hit]:
     before: Fragment | None = None
     for fragment in each.frames:
         if fragment.declared < _TINY:
-            is_rest = (
-                before is not None
-                and each.codec is not RLE
-                and _END_MARKER not in data[max(before.start, before.end - 4) : before.end]
-            )
+            if each.codec is RLE:
+                is_rest = before is not None and len(each.frames) > max(1, each.level.frames)
+            else:
+                is_rest = before is not None and not _is_closed(data, before)
             kind = _FRAGMENTS_NOTED if is_rest else FRAGMENTS
             yield each.hit(kind, fragment, f"a fragment of {fragment.declared} bytes")
         before = fragment
+
+
+def _is_closed(data: Data, fragment: Fragment) -> bool:
+    """Whether a fragment ends with the end marker of a codestream, and its padding."""
+    return _END_MARKER in data[max(fragment.start, fragment.end - 4) : fragment.end]
 
 
 def _odd(each: _Encapsulated) -> Iterator[Hit]:
@@ -99,11 +103,17 @@ def _odd(each: _Encapsulated) -> Iterator[Hit]:
 
 
 def _too_few(each: _Encapsulated) -> Iterator[Hit]:
-    """Every frame takes a fragment, where each is a codestream of its own."""
-    frames = max(1, each.level.frames)
-    if len(each.frames) < frames and each.codec.frames_apart and not each.level.is_cut:
-        detail = f"{len(each.frames)} fragments for {frames} frames"
-        yield Hit.at(FRAGMENTS, each.pixels, detail)
+    """Every frame takes a fragment, where each is a codestream of its own.
+
+    Old writers put all the codestreams into one fragment.
+    """
+    frames, data = max(1, each.level.frames), each.level.source.data
+    if len(each.frames) >= frames or not each.codec.frames_apart or each.level.is_cut:
+        return
+    starts = each.codec.starts[:1]
+    streams = sum(data[one.start : one.end].count(start) for one in each.frames for start in starts)
+    kind = FRAGMENTS if streams < frames else _FRAGMENTS_NOTED
+    yield Hit.at(kind, each.pixels, f"{len(each.frames)} fragments for {frames} frames")
 
 
 def _basic_table(each: _Encapsulated) -> Iterator[Hit]:
@@ -171,5 +181,5 @@ def _all(source: Source, codec: Codec) -> Iterator[_Encapsulated]:
     for level in levels(source):
         pixels = level.get(PIXEL_DATA)
         if pixels is not None and pixels.is_container:
-            parts = fragments(source.data, pixels)
-            yield _Encapsulated(level, pixels, codec, parts[0] if parts else None, parts[1:])
+            table, frames = table_and_frames(source.data, pixels, codec)
+            yield _Encapsulated(level, pixels, codec, table, frames)

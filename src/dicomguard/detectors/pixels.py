@@ -245,8 +245,6 @@ def _samples(level: Level) -> Iterator[Hit]:
         yield Hit.at(_BITS_NOTED, element, f"{samples} samples")
     elif expected is not None and samples != expected:
         yield Hit.at(INTERPRETATION, element, f"{samples} samples, {expected} of {interpretation}")
-    elif interpretation == "PALETTE COLOR" and (level.number(ALLOCATED) or 0) > 8:
-        yield Hit.at(INTERPRETATION, element, "palette colours of more than 8 bits")
 
 
 def _frame_count(level: Level) -> Iterator[Hit]:
@@ -282,11 +280,12 @@ def _encapsulation(level: Level) -> Iterator[Hit]:
         is_forgotten = bool(frames) and starts_codestream(data, frames[0])
         kind = _ENCAPSULATION_NOTED if is_forgotten else ENCAPSULATION
         yield Hit.at(kind, pixels, "fragments under a transfer syntax without compression")
-    elif pixels.declared != UNDEFINED_LENGTH and codec_of(syntax):
+    elif pixels.declared != UNDEFINED_LENGTH and (codec := codec_of(syntax)):
         stored, expected = _stored(pixels), (level.frame_bits * max(1, level.frames) + 7) // 8
         is_forgotten = (
             stored in (expected, expected + 1)
             or stored <= _PLACEHOLDER
+            or not codec.frames_apart  # a film in one piece
             or data[pixels.value : pixels.value + 16].startswith(STARTS)
         )
         kind = _ENCAPSULATION_NOTED if is_forgotten else ENCAPSULATION

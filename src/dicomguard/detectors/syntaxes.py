@@ -78,7 +78,7 @@ class Fragment(NamedTuple):
 
 
 def fragments(data: Data, pixels: Element) -> list[Fragment]:
-    """The fragments of encapsulated pixel data; the first one is the Basic Offset Table."""
+    """The items of encapsulated pixel data, the Basic Offset Table included."""
     header = Struct(">HHI" if pixels.big_endian else "<HHI")
     found: list[Fragment] = []
     at, end = pixels.value, pixels.end
@@ -90,6 +90,24 @@ def fragments(data: Data, pixels: Element) -> list[Fragment]:
         at = start + length
         found.append(Fragment(len(found), start, min(at, end), length))
     return found
+
+
+def table_and_frames(
+    data: Data, pixels: Element, codec: Codec
+) -> tuple[Fragment | None, list[Fragment]]:
+    """The Basic Offset Table and the fragments of frames; some writers leave out the table."""
+    found = fragments(data, pixels)
+    if not found or _is_frame(data, found[0], codec):
+        return None, found
+    return found[0], found[1:]
+
+
+def _is_frame(data: Data, part: Fragment, codec: Codec) -> bool:
+    """Whether the first item holds a frame: a table begins with the offset 0."""
+    head = data[part.start : min(part.end, part.start + 64)]
+    if codec is RLE:
+        return not rle.read(head, part.end - part.start).flaws
+    return bool(codec.starts) and head.startswith(codec.starts)
 
 
 def starts_codestream(data: Data, part: Fragment) -> bool:

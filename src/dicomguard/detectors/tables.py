@@ -74,6 +74,8 @@ WAVEFORM = FindingKind(
 
 _CHANNELS = tuple((0x00281101 + n, 0x00281201 + n, 0x00281221 + n) for n in range(3))
 """Descriptor, data and segmented data of red, green and blue."""
+_DESCRIPTORS = tuple(channel[0] for channel in _CHANNELS)
+_PALETTE_UID = 0x00281199
 _LUT_DESCRIPTOR, _LUT_DATA = 0x00283002, 0x00283006
 _MODALITY_SEQUENCE = 0x00283000
 _OVERLAYS = range(0x6000, 0x6020, 2)
@@ -114,6 +116,14 @@ def _is_short(element: Element, entries: int, bits: int) -> bool:
 
 def _palettes(level: Level) -> Iterator[Hit]:
     """Palette descriptors against the three palettes (PS3.3 C.7.6.3.1.5 and 6)."""
+    photometric = level.get(PHOTOMETRIC)
+    if (
+        photometric is not None
+        and level.pixels is not None
+        and not any(tag in level.elements for tag in (*_DESCRIPTORS, _PALETTE_UID))
+        and level.text(PHOTOMETRIC) == "PALETTE COLOR"
+    ):
+        yield Hit.at(_noted(PALETTE), photometric, "no palette")
     present = [any(tag in level.elements for tag in channel[1:]) for channel in _CHANNELS]
     for (tag, plain, packed), is_present in zip(_CHANNELS, present, strict=True):
         descriptor, table = level.get(tag), level.get(plain)
