@@ -22,6 +22,7 @@ class FlawKind(StrEnum):
     ORIGIN = "has its image outside its reference grid"
     TILES = "has no tiles, or more than its format can number"
     LEVELS = "has more decomposition levels than its format allows"
+    CAPABILITIES = "has capabilities that are not those it declares"
     TABLE = "has a table number that its format does not know"
     STRAY_MARKER = "has a marker that is reserved for coders"
     SEGMENTS = "has a number of segments that cannot be"

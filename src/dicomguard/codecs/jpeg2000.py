@@ -10,7 +10,7 @@ from dicomguard.codecs.header import FlawKind, Header
 START: Final = b"\xff\x4f\xff\x51"
 BOX: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
 """The signature box of a JP2 file (T.800 I.5.1)."""
-_TILE_PART, _COD, _COC = 0xFF90, 0xFF52, 0xFF53
+_TILE_PART, _COD, _CAP = 0xFF90, 0xFF52, 0xFF50
 _TILES, _LEVELS, _PRECISION = 65_535, 32, 38
 _TILE_PIXELS = 16
 """Tiles of fewer pixels only serve to be many."""
@@ -43,10 +43,22 @@ def read(data: bytes, size: int) -> Header:
             break
         if at == start + 2:
             _size(data, at, length, header)
+            _capabilities(data, at, header)
         elif marker == _COD and length >= 12 and at + 10 <= len(data):
             _levels(data[at + 9], at, header)
         at += 2 + length
     return header
+
+
+def _capabilities(data: bytes, at: int, header: Header) -> None:
+    """The CAP segment that follows SIZ where bit 14 of its first field says so (T.800 A.5.2)."""
+    needs = len(data) >= at + 6 and data[at + 4] & 0x40
+    after = at + 2 + int.from_bytes(data[at + 2 : at + 4])
+    if not needs or after + 8 > len(data):
+        return
+    marker, length, bits = unpack_from(">HHI", data, after)
+    if marker != _CAP or length != 6 + 2 * bits.bit_count():
+        header.flaw(FlawKind.CAPABILITIES, after, f"{length} bytes, {bits.bit_count()} parts")
 
 
 def _levels(levels: int, at: int, header: Header) -> None:

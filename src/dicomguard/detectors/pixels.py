@@ -112,6 +112,26 @@ TWO_IMAGES = FindingKind(
     reference="PS3.3 section C.7.6.24, CWE-436",
     attack="T1565.001",
 )
+EXPANSION = FindingKind(
+    id="PIX-BOMB",
+    title="Compressed image that expands a thousandfold",
+    category=Category.CONFORMANCE,
+    severity=Severity.MEDIUM,
+    confidence=Confidence.STRONG,
+    why="Whoever decodes it needs the memory of the image, however small the file is.",
+    reference="CWE-409",
+    attack="T1499.004",
+)
+VIDEO = FindingKind(
+    id="PIX-VIDEO",
+    title="Playlist in place of a video",
+    category=Category.EXPLOIT,
+    severity=Severity.HIGH,
+    confidence=Confidence.CONFIRMED,
+    why="Players fetch what a playlist names: files of the machine, or addresses in the network.",
+    reference="CWE-918, CWE-73",
+    attack="T1204.002",
+)
 NETPBM = FindingKind(
     id="PIX-PAM",
     title="Netpbm header in pixel data with dimensions that overflow",
@@ -152,8 +172,9 @@ _ENCAPSULATION_NOTED = replace(
 )
 
 _OVERFLOWS = 1 << 31
-_EXPANSION = 4096
+_NO_ENCODERS = 4096
 """No encoder makes an image of more than 2 GiB this many times smaller."""
+_LARGE, _THOUSANDFOLD = 256 << 20, 1000
 _PLACEHOLDER = 256
 """Test data and anonymisers leave so few bytes, or none, in place of an image."""
 _MULTIPLES = range(2, 9)
@@ -169,6 +190,7 @@ _PROVIDER_URL: Final = 0x00287FE0
 _PMSCT_NAME, _PMSCT_DATA = 0x07A11011, 0x07A1100A
 _PMSCT_RUNS = re.compile(rb"(?:[^\xa5]++|\xa5..)*+", re.DOTALL)
 """Literals, and runs of an escape, a count and a value."""
+_PLAYLIST = re.compile(rb"\s{0,16}(?:#EXTM3U|ffconcat version|concat:|#EXT-X-)")
 _NETPBM_HEADER = re.compile(
     rb"P7\n(?:[A-Z#][^\n]*\n){0,4}?WIDTH (\d{1,12})\n(?:[A-Z#][^\n]*\n){0,4}?HEIGHT (\d{1,12})\n"
     rb"|P[456]\s(?:#[^\n]*\n)?\s*(\d{1,12})\s+(\d{1,12})\s"
@@ -185,8 +207,17 @@ def _overflow(level: Level) -> Iterator[Hit]:
     stored = _stored(pixels)
     is_emptied = stored <= _PLACEHOLDER or level.is_cut
     overflows = frame >= _OVERFLOWS or (image >= _OVERFLOWS and not is_emptied)
-    if overflows and stored * _EXPANSION < image:
+    if overflows and stored * _NO_ENCODERS < image:
         yield Hit.at(OVERFLOW, pixels, f"an image of {image} bytes, {stored} are stored")
+
+
+def _expansion(level: Level) -> Iterator[Hit]:
+    """How much larger the image is than what is stored of it."""
+    pixels = level.pixels
+    if pixels is not None and pixels.is_container and not level.is_cut:
+        image = level.frame_bits * max(1, level.frames) // 8
+        if image >= _LARGE and 0 < _stored(pixels) * _THOUSANDFOLD < image:
+            yield Hit.at(EXPANSION, pixels, f"an image of {image} bytes in {_stored(pixels)}")
 
 
 def _shorter(level: Level) -> Iterator[Hit]:
@@ -305,11 +336,24 @@ def _netpbm(level: Level) -> Iterator[Hit]:
     pixels = level.get(PIXEL_DATA)
     if pixels is None:
         return
-    found = _NETPBM_HEADER.match(level.source.data[pixels.value : pixels.end][:256])
+    found = _NETPBM_HEADER.match(
+        level.source.data[pixels.value : min(pixels.end, pixels.value + 256)]
+    )
     if found:
         width, height = (int(number) for number in found.groups() if number)
         if width * height >= _OVERFLOWS:
             yield Hit.at(NETPBM, pixels, f"{width} x {height}")
+
+
+def _video(level: Level) -> Iterator[Hit]:
+    """A film begins with a playlist, which names other films (CVE-2016-1897 is one of many)."""
+    pixels, codec = level.get(PIXEL_DATA), codec_of(level.source.file.transfer_syntax)
+    if pixels is None or codec is None or codec.starts or codec.frames_apart:
+        return
+    parts = fragments(level.source.data, pixels)
+    starts = [part.start for part in parts[:2]] or [pixels.value]
+    if any(_PLAYLIST.match(level.source.data[start : start + 64]) for start in starts):
+        yield Hit.at(VIDEO, pixels, "")
 
 
 def _elscint(level: Level) -> Iterator[Hit]:
@@ -332,6 +376,7 @@ def _remote(level: Level) -> Iterator[Hit]:
 
 CHECKS: tuple[Check, ...] = (
     _overflow,
+    _expansion,
     _shorter,
     _bits,
     _samples,
@@ -340,6 +385,7 @@ CHECKS: tuple[Check, ...] = (
     _encapsulation,
     _two_images,
     _netpbm,
+    _video,
     _elscint,
     _remote,
 )
@@ -350,7 +396,7 @@ class PixelDetector:
 
     kinds = (
         *(OVERFLOW, SHORTER, BITS, INTERPRETATION, FRAME_COUNT, ENCAPSULATION, TWO_IMAGES),
-        *(NETPBM, ELSCINT, REMOTE),
+        *(EXPANSION, VIDEO, NETPBM, ELSCINT, REMOTE),
     )
 
     def find(self, source: Source, found: Sequence[Finding]) -> Iterator[Finding]:  # noqa: ARG002
