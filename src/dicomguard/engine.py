@@ -151,22 +151,27 @@ def _load(engine: str) -> Any:
 class _Libyara:
     def __init__(self, module: Any, sources: Mapping[str, str]) -> None:
         self._module = module
-        self._declared: list[Declared] = []
         self._named = _use_externals(sources)
+        self._sources = sources
+        self._rules = self._compiled(sources)
+
+    def _compiled(self, sources: Mapping[str, str]) -> Any:
         options = {"includes": False, "externals": dict(_NO_EXTERNALS)}
         try:
-            for namespace, source in sources.items():
-                # Compiled together the rules no longer say which namespace they are from.
-                self._declared += [
-                    Declared(RuleName(namespace, rule.identifier), rule.meta, rule.is_private)
-                    for rule in module.compile(sources={namespace: source}, **options)
-                ]
-            self._rules = module.compile(sources=dict(sources), **options)
-        except module.Error as error:
-            raise RuleSyntaxError(f"{namespace}: {error}") from error
+            return self._module.compile(sources=dict(sources), **options)
+        except self._module.Error as error:
+            if len(sources) == 1:
+                raise RuleSyntaxError(f"{next(iter(sources))}: {error}") from error
+            for namespace, source in sources.items():  # the one that is wrong
+                self._compiled({namespace: source})
+            raise RuleSyntaxError(str(error)) from error
 
     def declared(self) -> Iterable[Declared]:
-        return self._declared
+        # Compiled together the rules no longer say which namespace they are from.
+        for namespace, source in self._sources.items():
+            alone = len(self._sources) == 1
+            for rule in self._rules if alone else self._compiled({namespace: source}):
+                yield Declared(RuleName(namespace, rule.identifier), rule.meta, rule.is_private)
 
     def scan(
         self, data: bytes | mmap.mmap, seconds: int, externals: Mapping[str, str] = _NO_EXTERNALS

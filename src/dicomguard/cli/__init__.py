@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import io
 import os
 import re
 import sys
 import traceback
-from typing import NoReturn
+from collections import UserDict
+from typing import Any, NoReturn
 
 import click
 
-from dicomguard.cli.check import check_command
-from dicomguard.cli.completions import completions_command, man_command
-from dicomguard.cli.config import config_group, config_option
-from dicomguard.cli.doctor import doctor_command
-from dicomguard.cli.explain import explain_command, findings_command
-from dicomguard.cli.extract import extract_command
-from dicomguard.cli.quarantine import quarantine_group
-from dicomguard.cli.rules import rules_group
-from dicomguard.cli.watch import watch_command
+from dicomguard.cli.config import config_option
 from dicomguard.errors import DicomguardError
 from dicomguard.reports.escape import printable
 from dicomguard.reports.summary import ExitCode
 from dicomguard.version import VERSION
 
+_COMMANDS: dict[str, Any] = {
+    "check": ("dicomguard.cli.check", "check_command"),
+    "watch": ("dicomguard.cli.watch", "watch_command"),
+    "quarantine": ("dicomguard.cli.quarantine", "quarantine_group"),
+    "config": ("dicomguard.cli.config", "config_group"),
+    "rules": ("dicomguard.cli.rules", "rules_group"),
+    "doctor": ("dicomguard.cli.doctor", "doctor_command"),
+    "completions": ("dicomguard.cli.completions", "completions_command"),
+    "man": ("dicomguard.cli.completions", "man_command"),
+    "explain": ("dicomguard.cli.explain", "explain_command"),
+    "extract": ("dicomguard.cli.extract", "extract_command"),
+    "findings": ("dicomguard.cli.explain", "findings_command"),
+}
+"""Where each command is: loaded when it is called, as all together cost more than a small file."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class _Loaded(UserDict[str, click.Command]):
+    def __getitem__(self, key: str) -> click.Command:
+        module, attribute = self.data[key]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.group(commands=_Loaded(_COMMANDS), context_settings={"help_option_names": ["-h", "--help"]})
 @config_option
 @click.version_option(VERSION, prog_name="dicomguard")
 def cli() -> None:
@@ -39,19 +55,6 @@ def cli() -> None:
       dicomguard watch /data/incoming --quarantine /data/vault --deliver /data/archive
       dicomguard doctor
     """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
-
-
-cli.add_command(check_command)
-cli.add_command(watch_command)
-cli.add_command(quarantine_group)
-cli.add_command(config_group)
-cli.add_command(rules_group)
-cli.add_command(doctor_command)
-cli.add_command(completions_command)
-cli.add_command(man_command)
-cli.add_command(explain_command)
-cli.add_command(extract_command)
-cli.add_command(findings_command)
 
 
 def main() -> None:
