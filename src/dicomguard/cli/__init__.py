@@ -10,7 +10,7 @@ import re
 import sys
 import traceback
 from collections import UserDict
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -20,7 +20,7 @@ from dicomguard.reports.escape import printable
 from dicomguard.reports.summary import ExitCode
 from dicomguard.version import VERSION
 
-_COMMANDS: dict[str, Any] = {
+_COMMANDS = {
     "check": ("dicomguard.cli.check", "check_command"),
     "watch": ("dicomguard.cli.watch", "watch_command"),
     "quarantine": ("dicomguard.cli.quarantine", "quarantine_group"),
@@ -36,14 +36,17 @@ _COMMANDS: dict[str, Any] = {
 """Where each command is: loaded when it is called, as all together cost more than a small file."""
 
 
+_NAMES = {name: click.Command(name) for name in _COMMANDS}
+
+
 class _Loaded(UserDict[str, click.Command]):
     def __getitem__(self, key: str) -> click.Command:
-        module, attribute = self.data[key]
+        module, attribute = _COMMANDS[key]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
 
-@click.group(commands=_Loaded(_COMMANDS), context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(commands=_Loaded(_NAMES), context_settings={"help_option_names": ["-h", "--help"]})
 @config_option
 @click.version_option(VERSION, prog_name="dicomguard")
 def cli() -> None:
