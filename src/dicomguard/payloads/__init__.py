@@ -17,6 +17,7 @@ from dicomguard.payloads import (
     markup,
     office,
     pdf,
+    pickles,
     scripts,
     serialised,
 )
@@ -55,7 +56,7 @@ VALIDATORS: Mapping[str, Validator] = MappingProxyType(
         "pe": executables.pe,
         "perl": scripts.perl,
         "php": scripts.php,
-        "pickle": serialised.pickle,
+        "pickle": pickles.pickle,
         "postscript": documents.postscript,
         "powershell": scripts.powershell,
         "pyc": bytecode.pyc,

@@ -11,8 +11,10 @@ import base64
 import binascii
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from dicomguard.payloads.memory import remembered
@@ -26,6 +28,12 @@ _STREAMS = 4096
 """Object streams that are inflated in one document."""
 _INFLATED = 1 << 26
 """Bytes to which they are inflated, all together."""
+_OBJECT_MAX = 1 << 16
+"""Bytes of one object that are looked at, its stream included."""
+_OBJECTS = 1 << 18
+"""Objects whose place is known."""
+_ASKED = 1 << 14
+"""Places of one name that are looked at."""
 _STEPS = 4
 """References that are followed from an action to the next."""
 _FOLLOWED = 64
@@ -54,30 +62,39 @@ class _Part(NamedTuple):
     """Bytes in which names are looked for.
 
     Attributes:
-        objects: Where the objects of an object stream begin, by number; None for the file's own
-            bytes.
+        raw: As they are stored, or inflated.
+        text: With the escapes of names undone.
     """
 
+    raw: bytes
     text: bytes
-    objects: dict[int, int] | None
 
 
 @dataclass(slots=True)
 class _Document:
+    """What could be read of a document, and where its objects begin."""
+
     parts: list[_Part] = field(default_factory=list)
     opaque: str = ""
+    objects: dict[int, tuple[bytes, int]] = field(default_factory=dict)
+    known: dict[re.Pattern[bytes], bool] = field(default_factory=dict)
 
-    def body(self, number: int) -> tuple[_Part, int] | None:
-        """Where an object begins."""
-        head = re.compile(rb"(?<!\d)%d[\0\t\n\f\r ]{1,16}\d{1,5}[\0\t\n\f\r ]{1,16}obj" % number)
-        for part in self.parts:
-            if part.objects is None:
-                match = head.search(part.text)
-                if match:
-                    return part, match.end()
-            elif number in part.objects:
-                return part, part.objects[number]
-        return None
+    def add(self, raw: bytes, objects: Iterable[tuple[int, int]]) -> None:
+        """Take bytes into the document; of objects with one number the first counts."""
+        self.parts.append(_Part(raw, _unescaped(raw)))
+        for number, at in islice(objects, _OBJECTS - len(self.objects)):
+            self.objects.setdefault(number, (raw, at))
+
+    def body(self, number: int) -> bytes:
+        """The beginning of an object, as it is stored; empty if there is none of that number."""
+        raw, at = self.objects.get(number, (b"", 0))
+        return raw[at : at + _OBJECT_MAX]
+
+    def has(self, pattern: re.Pattern[bytes]) -> bool:
+        """Whether a pattern stands anywhere."""
+        if pattern not in self.known:
+            self.known[pattern] = any(pattern.search(part.text) for part in self.parts)
+        return self.known[pattern]
 
 
 @remembered
@@ -89,9 +106,15 @@ def activity(data: Data, start: int, end: int) -> Activity:
     """
     document = _read(data, start, end)
     seen: dict[str, None] = {}
+    asked: Counter[bytes] = Counter()
     for part in document.parts:
         for match in _WORDS.finditer(part.text):
-            said = _MEANINGS[match[1]](document, part, match)
+            word = match[1]
+            asked[word] += 1
+            if asked[word] > _ASKED:
+                document.opaque = document.opaque or "more actions than are read"
+                continue
+            said = _MEANINGS[word](document, part, match)
             if said:
                 seen[said] = None
     return Activity(tuple(seen), document.opaque)
@@ -113,9 +136,8 @@ def _read(data: Data, start: int, end: int) -> _Document:
     left, streams = _INFLATED, 0
     for at in range(start, end, _WINDOW):
         raw = data[at : min(at + _WINDOW + _NEAR, end)]
-        text = _unescaped(raw)
-        document.parts.append(_Part(text, None))
-        encrypted = encrypted or _ENCRYPTED.search(text) is not None
+        document.add(raw, _objects_of_file(raw))
+        encrypted = encrypted or _ENCRYPTED.search(document.parts[-1].text) is not None
         for match in _STREAM.finditer(raw):
             head = _unescaped(raw[max(0, match.start() - _NEAR) : match.start()])
             head = head[head.rfind(b"obj") + 3 :]
@@ -128,7 +150,7 @@ def _read(data: Data, start: int, end: int) -> _Document:
             content = _undone(data, at + match.end(), end, head, left)
             if content:
                 left -= len(content)
-                document.parts.append(_Part(_unescaped(content), _objects(content)))
+                document.add(content, _objects_of_stream(content))
             else:
                 document.opaque = "object streams that cannot be read"
     if encrypted:
@@ -148,9 +170,8 @@ def _undone(data: Data, start: int, end: int, head: bytes, room: int) -> bytes:
     if _OTHER_FILTER.search(head):
         return b""
     filters = _FILTERS.findall(head)
-    content = data[start : min(start + room, end)]
-    if filters[:1] not in ([b"FlateDecode"], [b"Fl"]):
-        content = content[: max(content.find(b"endstream"), 0)]
+    until = data.find(b"endstream", start, min(start + room, end))
+    content = data[start : until if until >= 0 else min(start + room, end)]
     for name in filters:
         try:
             content = _UNDO[name](content, room)
@@ -186,27 +207,52 @@ _UNDO: dict[bytes, Callable[[bytes, int], bytes]] = {
 }  # fmt: skip
 
 
-def _objects(content: bytes) -> dict[int, int]:
-    """Where the objects of an object stream begin; its head is pairs of number and offset."""
-    pairs, at = [], 0
-    while match := _PAIR.match(content, at):
+def _objects_of_file(raw: bytes) -> Iterator[tuple[int, int]]:
+    """Numbers of objects, and where they begin."""
+    for match in _OBJECT.finditer(raw):
+        yield int(match[1]), match.end()
+
+
+def _objects_of_stream(content: bytes) -> Iterator[tuple[int, int]]:
+    """The same in an object stream: its head is pairs of number and offset."""
+    pairs: list[tuple[int, int]] = []
+    at = 0
+    while len(pairs) < _PAIRS and (match := _PAIR.match(content, at)):
         pairs.append((int(match[1]), int(match[2])))
         at = match.end()
-    return {number: at + offset for number, offset in pairs}
+    return ((number, at + offset) for number, offset in pairs)
+
+
+_OBJECT = re.compile(rb"(?<!\d)(\d{1,10})[\0\t\n\f\r ]{1,16}\d{1,5}[\0\t\n\f\r ]{1,16}obj")
+_PAIRS = 1 << 10
+"""Objects of one stream; writers put some hundred into one."""
 
 
 # ---------------------------------------------------------------------- meaning
 
 _VALUE = re.compile(_BLANK + rb"(?:(\()|(<)(?!<)|" + _REFERENCE + rb"|(<<)|(\[))")
 _AUTOMATIC = re.compile(
-    _BLANK + rb"/(?:O|C|PO|PC|PV|PI|WC|WS|WP|DS|DP)" + _BLANK + rb"(?:" + _REFERENCE + rb"|<<)"
+    _BLANK
+    + rb"/(?P<event>O|C|PO|PC|PV|PI|WC|WS|WP|DS|DP)"
+    + _BLANK
+    + rb"(?:"
+    + _REFERENCE
+    + rb"|<<)"
 )
-_KIND = re.compile(rb"/S" + _BLANK + rb"/(URI|SubmitForm|ImportData|GoToE)" + _END)
+_KIND = re.compile(
+    rb"/S" + _BLANK + rb"/(URI|SubmitForm|ImportData|GoToE|JavaScript|Launch)" + _END
+)
 _NEXT = re.compile(rb"/Next" + _BLANK + rb"\[?" + _BLANK + _REFERENCE)
 _KIND_OF = re.compile(rb"(?:/S|obj)" + _BLANK + rb"\Z")
 _PROGRAM = re.compile(
     rb"\.(?:exe|dll|scr|com|bat|cmd|pif|cpl|msi|ps1|vb[se]|jse?|ws[fh]?|hta|lnk|jar|chm|reg|url|sct"
     rb"|application|iso|img|vhdx?|doc[m]|xls[mb]|ppt[m]|sh|py|apk|settingcontent-ms)\Z",
+    re.IGNORECASE,
+)
+_RUNS = re.compile(
+    _PROGRAM.pattern
+    + rb"|\A(?:cmd|command|powershell|pwsh|mshta|[cw]script|rundll32|regsvr32|msiexec|certutil)\b"
+    rb"|\A/(?:usr/)?(?:local/)?s?bin/|\A(?:\\\\|//|smb:|https?:)",
     re.IGNORECASE,
 )
 _STRING = re.compile(rb"\(((?:[^()\\]|\\.){1,512})\)|<([0-9A-Fa-f\s]{2,1024})>", re.DOTALL)
@@ -215,64 +261,119 @@ _HARMLESS = re.compile(
     rb"(?:\s|;|AF[A-Za-z_]{2,32}\s*\((?:[^()`]|new\s+Array\s*\([^()`]*\))*\)"
     rb"|(?:this\.)?print\s*\([^()`]*\))*"
 )
-_LITERAL_MAX = 4096
 
 
 def _javascript(document: _Document, part: _Part, match: re.Match[bytes]) -> str:
-    """``/JS``: the code itself, or where it is; honest if it formats fields or prints."""
-    value = _VALUE.match(part.text, match.end())
-    if value is None or not any(b"/JavaScript" in each.text for each in document.parts):
-        return ""
-    text, at = part.text, value.end()
-    if value[3]:
-        found = document.body(int(value[3]))
-        if found:
-            text, at = found[0].text, found[1]
-            value = _VALUE.match(text, at)
-            at = value.end() if value else at
+    """``/JS``: what it may do; fields of forms compute and check with it."""
+    code = _code(document, part.text[match.start() : match.start() + _NEAR])
+    return "JavaScript" if _REACHES_OUT.search(code) else ""
+
+
+def _code(document: _Document, body: bytes) -> bytes:
+    """The JavaScript of an action: a string, or a stream somewhere else."""
+    key = _JS.search(body)
+    value = _VALUE.match(body, key.end()) if key else None
+    if value is None:
+        return b""
+    if not value[3]:
+        return _literal(body, value.end() - 1) if value[1] or value[2] else b""
+    stored = document.body(int(value[3]))
+    value = _VALUE.match(stored)
     if value and (value[1] or value[2]):
-        code = _literal(text, at - 1)
-        if code is not None and _HARMLESS.fullmatch(code):
-            return ""
-    return "JavaScript"
+        return _literal(stored, value.end() - 1)
+    stream = _STREAM.search(stored)
+    if stream is None:
+        return b""
+    head = _unescaped(stored[: stream.start()])
+    return _undone(stored, stream.end(), len(stored), head, _OBJECT_MAX)
 
 
-def _literal(text: bytes, at: int) -> bytes | None:
-    """The string at a place, of at most 4 KiB; None if it is longer or none."""
+def _on_loading(document: _Document, part: _Part, match: re.Match[bytes]) -> str:
+    """``/JavaScript`` as a key: scripts that run as soon as the document is open.
+
+    Acrobat adds its own to forms and to documents with attachments.
+    """
+    value = _VALUE.match(part.text, match.end())
+    if value is None or not (value[3] or value[4]):
+        return ""
+    if document.has(_ACROBAT):
+        return ""  # whatever reaches out is found by its own words
+    return "JavaScript on opening"
+
+
+_JS = re.compile(rb"/JS" + _END)
+_ACROBAT = re.compile(rb"\(!ADBE::|AttachmentsCompatibility", re.IGNORECASE)
+_REACHES_OUT = re.compile(
+    rb"\b(?:launchURL|getURL|submitForm|mailDoc|mailForm|mailMsg|exportDataObject|importDataObject"
+    rb"|openDoc|openDataObject|newPlayer|customDictionaryOpen|getIcon|collectEmailInfo|printSeps"
+    rb"|unescape|fromCharCode|byteToChar|eval|heap|setTimeOut|setInterval|ADBC|SOAP|Net\.HTTP"
+    rb"|importAnFDF|importXFAData|importTextData|saveAs|execMenuItem|trustedFunction|addScript"
+    rb"|createDataObject|Collab|spell\.|app\.media)\b"
+)
+"""Words of JavaScript for Acrobat that reach beyond the document, or that exploits are made of."""
+
+
+def _literal(text: bytes, at: int) -> bytes:
+    """The string at a place, of at most 64 KiB."""
     if text[at : at + 1] == b"<":
-        digits = text[at + 1 : at + _LITERAL_MAX].partition(b">")
-        return (
-            _hex(digits[0], 0).replace(b"\0", b"").removeprefix(b"\xfe\xff") if digits[1] else None
-        )
+        digits = text[at + 1 : at + _OBJECT_MAX].partition(b">")[0]
+        return _plain(_hex(digits, 0))
     depth, made = 0, bytearray()
-    place, limit = at, min(at + _LITERAL_MAX, len(text))
+    place, limit = at, min(at + _OBJECT_MAX, len(text))
     while place < limit:
         byte = text[place : place + 1]
         if byte == b"\\":
-            place += 1
-            made += text[place : place + 1]
+            escape = _ESCAPED.match(text, place + 1)
+            made += _character(escape[0]) if escape else b""
+            place = escape.end() - 1 if escape else place
         elif byte == b"(":
             depth += 1
             made += byte if depth > 1 else b""
         elif byte == b")":
             depth -= 1
             if not depth:
-                return bytes(made).replace(b"\0", b"").removeprefix(b"\xfe\xff")
+                break
             made += byte
         else:
             made += byte
         place += 1
-    return None
+    return _plain(bytes(made))
 
 
-def _launch(_document: _Document, part: _Part, match: re.Match[bytes]) -> str:
-    return "starts a program" if _is_kind(part, match) else ""
+_ESCAPED = re.compile(rb"[0-7]{1,3}|\r\n|.", re.DOTALL)
+_CONTROLS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"", b"f": b"", b"\n": b"", b"\r\n": b""}
+
+
+def _character(escape: bytes) -> bytes:
+    """What stands behind a backslash (ISO 32000-2 table 3)."""
+    if escape[:1].isdigit() and escape[:1] < b"8":
+        return bytes([int(escape, 8) & 0xFF])
+    return _CONTROLS.get(escape, escape)
+
+
+def _plain(string: bytes) -> bytes:
+    """A string without what UTF-16 adds to ASCII."""
+    return string.replace(b"\0", b"").removeprefix(b"\xfe\xff")
+
+
+def _launch(document: _Document, part: _Part, match: re.Match[bytes]) -> str:
+    """``/Launch``: starts what it names. Links to other documents beside this one are honest."""
+    if not _is_kind(part, match):
+        return ""
+    around = part.text[max(0, match.start() - 256) : match.end() + 512]
+    for reference in list(_FILE.finditer(around))[:_STEPS]:
+        around += b" " + _unescaped(document.body(int(reference[1]))[:512])
+    names = list(_strings(around))
+    return "starts a program" if any(map(_RUNS.search, names)) else ""
+
+
+_FILE = re.compile(rb"/(?:F|UF|Win|Unix|Mac)" + _BLANK + _REFERENCE)
 
 
 def _is_kind(part: _Part, match: re.Match[bytes]) -> bool:
     """Whether a name says what kind of action a dictionary is, or may be referred to for that."""
     before = part.text[max(0, match.start() - 256) : match.start()]
-    return part.objects is not None or _KIND_OF.search(before) is not None
+    return _KIND_OF.search(before) is not None
 
 
 def _rich_media(_document: _Document, _part: _Part, _match: re.Match[bytes]) -> str:
@@ -319,9 +420,8 @@ def _on_opening(document: _Document, part: _Part, match: re.Match[bytes]) -> str
     value = _VALUE.match(part.text, match.end())
     if value is None or not (value[3] or value[4]):
         return ""
-    if value[3]:
-        return _follow(document, int(value[3]), _STEPS)
-    return _automatic(document, _dictionary(part.text, value.end()), _STEPS)
+    body = _inside(document, value[3]) if value[3] else _dictionary(part.text, value.end())
+    return _automatic(document, body, _STEPS)
 
 
 def _on_events(document: _Document, part: _Part, match: re.Match[bytes]) -> str:
@@ -329,38 +429,33 @@ def _on_events(document: _Document, part: _Part, match: re.Match[bytes]) -> str:
     value = _VALUE.match(part.text, match.end())
     if value is None or not (value[3] or value[4]):
         return ""
-    text, at = part.text, value.end()
-    if value[3]:
-        found = document.body(int(value[3]))
-        if found is None:
-            return ""
-        text, at = found[0].text, found[1]
-    body = _dictionary(text, at)
+    body = _inside(document, value[3]) if value[3] else _dictionary(part.text, value.end())
     for event in list(_AUTOMATIC.finditer(body))[:_FOLLOWED]:
-        if event[1]:
-            said = _follow(document, int(event[1]), _STEPS)
-        else:
-            said = _automatic(document, _dictionary(body, event.end()), _STEPS)
-        if said:
+        inside = _dictionary(body, event.end())
+        said = _automatic(document, _inside(document, event[2]) if event[2] else inside, _STEPS)
+        # Closing a page and computing a field have the same letter.
+        if said and not (event["event"] == b"C" and said == _BY_ITSELF[b"JavaScript"]):
             return said
     return ""
 
 
-def _follow(document: _Document, number: int, steps: int) -> str:
-    found = document.body(number) if steps else None
-    if found is None:
-        return ""
-    text = found[0].text
-    opening = re.compile(_BLANK + rb"<<").match(text, found[1])
-    return _automatic(document, _dictionary(text, opening.end()), steps - 1) if opening else ""
+def _inside(document: _Document, number: bytes) -> bytes:
+    """The inside of the dictionary that an object is; empty if it is none."""
+    text = _unescaped(document.body(int(number)))
+    opening = _OPENING.match(text)
+    return _dictionary(text, opening.end()) if opening else b""
+
+
+_OPENING = re.compile(_BLANK + rb"<<")
 
 
 def _automatic(document: _Document, body: bytes, steps: int) -> str:
+    """What an action does that nobody asked for, or the next one after it."""
     kind = _KIND.search(body)
-    if kind:
+    if kind and not (kind[1] == b"JavaScript" and _HARMLESS.fullmatch(_code(document, body))):
         return _BY_ITSELF[kind[1]]
-    following = _NEXT.search(body)
-    return _follow(document, int(following[1]), steps) if following else ""
+    following = _NEXT.search(body) if steps else None
+    return _automatic(document, _inside(document, following[1]), steps - 1) if following else ""
 
 
 _BY_ITSELF = {
@@ -368,6 +463,8 @@ _BY_ITSELF = {
     b"SubmitForm": "sends a form by itself",
     b"ImportData": "imports data by itself",
     b"GoToE": "opens an attachment by itself",
+    b"JavaScript": "JavaScript on opening",
+    b"Launch": "starts a program",
 }
 
 
@@ -388,6 +485,7 @@ _Meaning = Callable[[_Document, _Part, re.Match[bytes]], str]
 
 _MEANINGS: dict[bytes, _Meaning] = {
     b"JS": _javascript,
+    b"JavaScript": _on_loading,
     b"Launch": _launch,
     b"RichMedia": _rich_media,
     b"XFA": _dynamic_form,

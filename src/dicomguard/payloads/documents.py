@@ -12,15 +12,17 @@ from dicomguard.payloads.words import Words, first
 # --- RTF: Rich Text Format Specification 1.9.1 ----------------------------------------------------
 
 _RTF_START = re.compile(rb"\{\\rt")
+_CONTROL = rb"(?<!\\)(?:\\\\){0,64}\\"
+"""The backslash of a control word, which is not one of the text."""
 _RTF_ACTIVE = Words(
     {
-        "embedded object": re.compile(rb"\\objdata(?![a-z])"),
-        "object that loads itself": re.compile(rb"\\obj(?:update|autlink|ocx|html)(?![a-z])"),
+        "embedded object": re.compile(_CONTROL + rb"objdata(?![a-z])"),
+        "object that loads itself": re.compile(_CONTROL + rb"obj(?:update|autlink|ocx)(?![a-z])"),
         "remote template": re.compile(
-            rb"\\template(?![a-z])[\s{]{0,16}(?:https?:|file:|\\\\\\\\|//)", re.IGNORECASE
+            _CONTROL + rb"template(?![a-z])[\s{]{0,16}(?:https?:|file:|\\\\\\\\|//)", re.IGNORECASE
         ),
         "field that fetches": re.compile(
-            rb"\\fldinst(?![a-z])[^}]{0,128}?\b(?:DDEAUTO\b|DDE\b"
+            _CONTROL + rb"fldinst(?![a-z])[^}]{0,128}?\b(?:DDEAUTO\b|DDE\b"
             rb"|INCLUDE(?:TEXT|PICTURE)[\s\"]{1,16}(?:https?:|file:|\\\\\\\\))",
             re.IGNORECASE,
         ),
