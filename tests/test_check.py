@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -402,12 +403,12 @@ def test_reports_come_in_order_of_name_if_asked(folder: Path) -> None:
 
 def test_a_file_that_changes_while_it_is_read(folder: Path) -> None:
     path = put(folder, "a.dcm", carrier().data)
-    os.truncate(path, 100 << 20)
+    os.truncate(path, 200 << 20)  # so that it takes far longer to read than to find who reads it
     good = put(folder, "b.dcm", "poly-pe")
     with subprocess.Popen(
         command("--format", "jsonl", path, good), stdout=subprocess.PIPE, env=environment()
     ) as process:
-        _wait_until_open(path)
+        _wait_until_mapped(path)  # and not only open: by then the scan knows its size
         os.truncate(path, 100)
         assert process.stdout
         out = process.stdout.read().decode()
@@ -417,16 +418,14 @@ def test_a_file_that_changes_while_it_is_read(folder: Path) -> None:
     assert code == 1
 
 
-def _wait_until_open(path: Path) -> None:
+def _wait_until_mapped(path: Path) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        for entry in Path("/proc").glob("[0-9]*/fd/*"):
-            try:
-                if os.readlink(entry) == str(path):
+        for entry in Path("/proc").glob("[0-9]*/maps"):
+            with contextlib.suppress(OSError):
+                if str(path) in entry.read_text():
                     return
-            except OSError:
-                continue
-    pytest.fail("nobody opened the file")
+    pytest.fail("nobody mapped the file")
 
 
 @pytest.mark.parametrize("format_", ["text", "json", "jsonl", "sarif", "csv"])

@@ -60,6 +60,7 @@ def test_every_setting_can_be_said(file):
         reconcile = 5.5
         poll = true
         unfinished = []
+        largest = 2
         on_incomplete = "deliver"
         hold_study = 60
         on_quarantine = ["/bin/notify", "--all"]

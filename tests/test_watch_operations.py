@@ -108,6 +108,28 @@ def test_a_forgotten_upload_is_mentioned(ingest, vault):
         assert len(daemon.lines("unfinished uploads")) == 1
 
 
+# Giants
+
+
+def test_a_giant_of_nothing_blocks_neither_the_quarantine_nor_the_disk(tmp_path, ingest, vault):
+    with (ingest / "giant").open("wb") as target:
+        target.write(EXECUTABLE)
+        target.truncate(1 << 40)
+    options = ["--deliver", tmp_path / "deliver", "--reconcile", "0.2"]
+    with Daemon(ingest, vault, *options) as daemon:
+        daemon.await_line("incomplete kept it is larger than 16 GiB, not opened: giant")
+        (ingest / "bad").write_bytes(EXECUTABLE)
+        (ingest / "clean").write_bytes(CLEAN)
+        daemon.await_line("malicious quarantined", ": bad")
+        daemon.await_line("clean delivered: clean")
+        time.sleep(0.5)
+        assert len(daemon.lines(": giant")) == 1
+        (ingest / "giant").rename(ingest / "smaller")
+        os.truncate(ingest / "smaller", 1 << 20)
+        daemon.await_line("malicious quarantined", ": smaller")
+        assert daemon.stop() == 0
+
+
 # What the administrator restored
 
 

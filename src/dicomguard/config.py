@@ -125,6 +125,14 @@ class WatchConfig(
             "what is in them waits until it is renamed."
         ),
     ] = (".*", "*.part", "*.partial", "*.filepart", "*.tmp", "*.crdownload")
+    largest: Annotated[
+        Annotated[float, Meta(ge=0.001)],
+        Meta(
+            description="GiB. Larger files are not opened: they stay where they are, and that is "
+            "said. Without a limit one file, even one that is a hole and nothing else, could keep "
+            "the quarantine busy for hours."
+        ),
+    ] = 16.0
     on_incomplete: Annotated[
         Literal["quarantine", "keep", "deliver"],
         Meta(

@@ -200,6 +200,19 @@ class NewFile:
             raise
 
 
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Makes the names in a folder durable.
+
+    Raises:
+        OSError: It cannot be opened, or not be written.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def identity_of(info: os.stat_result) -> FileIdentity:
     """The identity that a file has by its ``stat``."""
     return FileIdentity(

@@ -18,7 +18,17 @@ from typing import Any
 from dicomguard.cli import main
 from dicomguard.watch.journal import Journal
 
-CALLS = ("fchmod", "fsync", "link", "mkdir", "rename", "rmdir", "unlink", "utime")
+CALLS = (
+    "copy_file_range",
+    "fchmod",
+    "fsync",
+    "link",
+    "mkdir",
+    "rename",
+    "rmdir",
+    "unlink",
+    "utime",
+)
 
 
 def die_at(step: int) -> None:

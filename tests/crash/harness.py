@@ -33,6 +33,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,20 +164,23 @@ class Crashes:
         self._check_at_the_end()
         self._await_end_of_groups()
 
-    def run_steps(self, most: int) -> None:
-        """Has the daemon die at its first step that changes a disk, its second, and so on.
+    def run_steps(self, steps: Iterable[int]) -> None:
+        """Has the daemon die at a step that changes a disk, then at another, and so on.
 
         Each time there is a new bad and a new clean file, and what the last death left. Ends when
-        the daemon has no more steps to die at.
+        the daemon has no such step to die at.
+
+        Args:
+            steps: Which, counted from 1 at each start; in order.
         """
-        for step in range(1, most + 1):
+        for turn, step in enumerate(steps, 1):
             for number in (3 * step, 3 * step + 1):
                 self.stream.make(number)
             if self._die_at(step):
                 self._check_after_death()
             else:
                 break
-            if step % 4 == 0:
+            if turn % 4 == 0:
                 # A file that was in hand at many deaths in a row would be blamed for them.
                 self._let_finish()
         self._let_finish()
@@ -408,7 +412,7 @@ def main() -> int:
         crashes = Crashes(Path(folder), chosen.deliver, chosen.seed)
         started = time.monotonic()
         if chosen.steps:
-            crashes.run_steps(chosen.steps)
+            crashes.run_steps(range(1, chosen.steps + 1))
         else:
             crashes.run(chosen.kills)
         lasted = time.monotonic() - started

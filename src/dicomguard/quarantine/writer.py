@@ -50,6 +50,7 @@ from dicomguard.files import (
     opened_folder,
     rename_without_overwriting,
     same_but_ctime,
+    sync_folder,
 )
 from dicomguard.model import Report, Verdict
 from dicomguard.quarantine import objects
@@ -481,7 +482,7 @@ def _create_and_lock(path: str) -> int:
                 ) from None
             vault.chmod(0o700)
         with suppress(PermissionError):
-            _sync_folder(vault.parent)  # also what a predecessor made that died a moment later
+            sync_folder(vault.parent)  # also what a predecessor made that died a moment later
         descriptor = os.open(
             vault / "lock", os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
         )
@@ -499,14 +500,6 @@ def _create_and_lock(path: str) -> int:
             f"{printable(path)} cannot be made a quarantine vault: {error.strerror}"
         ) from error
     return descriptor
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _new_id() -> str:

@@ -8,14 +8,14 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import astuple, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from dicomguard.errors import DicomguardError
-from dicomguard.files import same_but_ctime
+from dicomguard.files import same_but_ctime, sync_folder
 from dicomguard.model import FileIdentity
 from dicomguard.reports.escape import printable
 
@@ -70,6 +70,8 @@ class Outcome(StrEnum):
     """Could not be examined completely, and stays because the daemon was told so."""
     SKIPPED = "skipped"
     """Not a regular file: never opened."""
+    TOO_LARGE = "too large"
+    """Larger than the daemon is told to open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,10 @@ class Journal:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._database = _opened(self.path)
                 stack.callback(self._database.close)
+                # Names that are new, or were when a predecessor died a moment later.
+                sync_folder(folder)
+                with suppress(PermissionError):
+                    sync_folder(folder.parent)
             except BlockingIOError as error:
                 msg = f"another daemon uses the journal {printable(str(self.path))}"
                 raise DicomguardError(msg) from error

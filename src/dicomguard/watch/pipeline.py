@@ -38,6 +38,8 @@ _MOST_WAITING = 20_000
 
 _DELIVERY_THREADS = 4
 
+_GIB = 1 << 30
+
 _KINDS = {"l": "symbolic link", "p": "FIFO", "s": "socket", "b": "device", "c": "device"}
 """What is not opened, by the first letter of ``ls -l``."""
 
@@ -195,6 +197,11 @@ class Pipeline:
             self._journal.remember(path, identity, Outcome.SKIPPED)
             self._announcer.add(Announcement("skipped", path, identity, f"{kind}, not opened"))
             return True
+        if self._is_too_large(identity):
+            self._journal.remember(path, identity, Outcome.TOO_LARGE)
+            detail = f"it is larger than {self._config.largest:g} GiB, not opened"
+            self._announcer.add(Announcement("incomplete kept", path, identity, detail))
+            return True
         if len(self.settling) >= _MOST_WAITING:
             return False
         self.settling.note(path, identity)
@@ -210,6 +217,11 @@ class Pipeline:
                 return self._config.on_incomplete == "keep"
             case Outcome.SKIPPED:
                 return True
+            case Outcome.TOO_LARGE:
+                return self._is_too_large(identity)
+
+    def _is_too_large(self, identity: FileIdentity) -> bool:
+        return identity.size > self._config.largest * _GIB
 
     @property
     def _has_room(self) -> bool:
