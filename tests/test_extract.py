@@ -18,6 +18,7 @@ import cart
 import pytest
 
 from dicomguard import Verdict, scan_bytes
+from dicomguard.extraction.manifest import Found, Manifest, Payload
 from dicomguard.extraction.payloads import Collector
 from fixtures.build import all_fixtures
 from fixtures.carriers import carrier, document
@@ -239,3 +240,16 @@ def test_what_is_no_file_is_an_error(tmp_path: Path, name: str) -> None:
     assert done.returncode == 2
     assert "cannot extract from" in done.stderr
     assert not to.exists()
+
+
+def test_the_documentation_names_every_field() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "extracting.md").read_text(encoding="utf-8")
+    for struct in (Manifest, Payload, Found):
+        for field in struct.__struct_fields__:
+            assert f"`{field}`" in text
+
+
+def test_the_documentation_shows_what_is_printed(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "extracting.md").read_text(encoding="utf-8")
+    done = extract(put(tmp_path, FIXTURES["pe-nested"].data), tmp_path / "out")
+    assert done.stdout.splitlines()[0] in text.splitlines()
