@@ -69,8 +69,8 @@ class CheckConfig(
     """What ``dicomguard check`` prints."""
 
     format: Annotated[
-        Literal["text", "json", "jsonl", "sarif", "csv"],
-        Meta(description="Text for people, the others for programs."),
+        Literal["text", "json", "jsonl", "sarif", "csv", "html"],
+        Meta(description="Text and HTML for people, the others for programs."),
     ] = "text"
     show_values: Annotated[
         bool, Meta(description="Show text values, which may be patient data.")

@@ -221,6 +221,65 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """A run of bytes of one region, of one element or of many.
+
+    Attributes:
+        offset: Bytes from the start of the file.
+        length: Bytes; short neighbours of other regions may be among them.
+    """
+
+    region: Region
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnElement:
+    """One data element as pictures show it; never its value.
+
+    Attributes:
+        tag: ``(0028,0010)``.
+        vr: As written, or from the dictionaries in implicit VR.
+        name: From the dictionaries; empty where they have none.
+        creator: Private creator as the file has it; empty if public or without one.
+        depth: Sequences around it.
+        item: Its item's number within the innermost of these; None in the data set itself.
+        offset: Bytes from the start of the file, or of the inflated data set.
+        length: Bytes, with header, items and delimiters.
+        inflated: Whether it lies in the inflated data set.
+    """
+
+    tag: str
+    vr: str
+    name: str
+    creator: str
+    depth: int
+    item: int | None
+    offset: int
+    length: int
+    region: Region
+    inflated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """What a picture of a file needs: bounded, whatever the file.
+
+    Attributes:
+        stretches: All of the file, in order.
+        entropy: Bits per byte (0 to 8) of equal parts of the file, in order.
+        elements: In order; the deepest are left out first, never those that hold a finding.
+        elements_in_file: How many there are.
+    """
+
+    stretches: tuple[Stretch, ...]
+    entropy: tuple[float, ...]
+    elements: tuple[DrawnElement, ...]
+    elements_in_file: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """All that is known of one file after its scan.
 
@@ -237,6 +296,7 @@ class Report:
         sha256: Lower-case hex digest; None where it was not computed (a clean file's seldom is).
         identity: None where the file could not be opened or did not come from a file.
         suppressed: What was found and does not count towards the verdict, worst first.
+        drawing: Its layout, if it was asked for.
     """
 
     path: str
@@ -250,6 +310,7 @@ class Report:
     sha256: str | None = None
     identity: FileIdentity | None = None
     suppressed: tuple[Suppressed, ...] = ()
+    drawing: Drawing | None = None
 
     @property
     def complete(self) -> bool:

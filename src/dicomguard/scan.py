@@ -19,6 +19,7 @@ from dicomguard.dicom.budgets import Budgets
 from dicomguard.dicom.layout import Data
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.walker import walk
+from dicomguard.drawing import draw
 from dicomguard.files import READ_FLAGS, identity_of
 from dicomguard.gather import Gathered
 from dicomguard.incomplete import incomplete_finding, unexamined_report
@@ -53,6 +54,7 @@ class ScanSettings:
         strict: Whether one medium finding makes a file suspicious.
         budgets: How much work one file may cause.
         suppressions: What was looked at and does not count.
+        draw: The verdicts of files whose layout is put into the report.
         hash_clean: Whether the report of a clean file has its SHA-256 too.
         trust: Whose packs of rules are used.
     """
@@ -62,6 +64,7 @@ class ScanSettings:
     strict: bool = False
     budgets: Budgets = field(default_factory=Budgets)
     suppressions: Suppressions = field(default_factory=Suppressions)
+    draw: frozenset[Verdict] = frozenset()
     hash_clean: bool = False
     trust: Trust = field(default_factory=Trust)
 
@@ -198,6 +201,7 @@ def scan_bytes(
         sha256=hashlib.sha256(data).hexdigest()
         if settings.hash_clean or verdict is not Verdict.CLEAN
         else None,
+        drawing=draw(data, layout, findings) if verdict in settings.draw else None,
     )
     return settings.suppressions.applied(report, strict=settings.strict)
 

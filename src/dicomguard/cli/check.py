@@ -20,6 +20,7 @@ from dicomguard.cli.outputs import opened, output_options, outputs
 from dicomguard.cli.progress import ProgressBar
 from dicomguard.discover import Candidate, discover
 from dicomguard.errors import DicomguardError
+from dicomguard.model import Verdict
 from dicomguard.packs import Trust
 from dicomguard.reports.renderer import Detail
 from dicomguard.reports.summary import ExitCode, Summary
@@ -120,6 +121,8 @@ def check_command(
         suppression_file=suppression_file,
         baseline=baseline,
     )
+    if any(each.format.draws for each in to):
+        settings = replace(settings, draw=frozenset(Verdict) - {Verdict.CLEAN})
     known = Baseline()
     summary = Summary(rules=settings.rules_version, engine=settings.pack.engine)
     batch = Batch(settings, workers, ordered=sort)

@@ -8,7 +8,9 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import click
+import msgspec
 from click.core import ParameterSource
+from msgspec import UNSET
 
 from dicomguard.errors import DicomguardError
 from dicomguard.model import Report
@@ -102,24 +104,25 @@ class Reports:
     """The open reports of a run.
 
     Args:
-        renderers: One each.
+        renderers: One each, and whether it draws files.
         show_values: Whether the text of values may be in them.
     """
 
-    def __init__(self, renderers: Sequence[Renderer], *, show_values: bool) -> None:
+    def __init__(self, renderers: Sequence[tuple[Renderer, bool]], *, show_values: bool) -> None:
         self._renderers = renderers
         self._show_values = show_values
 
     def file(self, report: Report, *, named: bool) -> None:
         """Write one file to all of them."""
-        record = FileRecord.of(report, show_values=self._show_values)
-        for renderer in self._renderers:
-            renderer.file(record, named=named)
+        drawn = FileRecord.of(report, show_values=self._show_values)
+        plain = msgspec.structs.replace(drawn, drawing=UNSET)
+        for renderer, draws in self._renderers:
+            renderer.file(drawn if draws else plain, named=named)
 
     def end(self, summary: Summary) -> None:
         """Write the totals to all of them."""
         record = summary.record()
-        for renderer in self._renderers:
+        for renderer, _ in self._renderers:
             renderer.end(record)
 
 
@@ -133,13 +136,14 @@ def opened(to: Sequence[Output], detail: Detail, *, show_values: bool) -> Iterat
         DicomguardError: One cannot be written.
     """
     with ExitStack() as stack:
-        renderers = []
+        renderers: list[tuple[Renderer, bool]] = []
         for each in to:
             out = stack.enter_context(destination.opened(each.path))
-            renderers.append(stack.enter_context(closing(each.format.open(out, detail))))
+            renderer = stack.enter_context(closing(each.format.open(out, detail)))
+            renderers.append((renderer, each.format.draws))
         shown = any(each.path == STANDARD_OUTPUT and each.format.has_totals for each in to)
         if not shown and not detail.quiet:
-            renderers.append(_Totals(sys.stderr, detail))
+            renderers.append((_Totals(sys.stderr, detail), False))
         yield Reports(renderers, show_values=show_values)
 
 

@@ -71,6 +71,11 @@ def _private_table(creator: str) -> dict[str, tuple[str, ...]] | None:
 
 def private_vr(tag: int, creator: str) -> str | None:
     """VR of a private element under its creator, None if the private dictionary lacks it."""
+    entry = _private_entry(tag, creator)
+    return entry[0] if entry else None
+
+
+def _private_entry(tag: int, creator: str) -> tuple[str, ...] | None:
     table = _private_table(creator)
     if table is None:
         return None
@@ -79,8 +84,19 @@ def private_vr(tag: int, creator: str) -> str | None:
     # An entry for the very element counts before one for any block, that before any group.
     for key in (text, f"{group}xx{number}", f"{group[:2]}xxxx{number}"):
         if key in table:
-            return table[key][0]
+            return table[key]
     return None
+
+
+def name_of(tag: int, creator: str | None) -> str:
+    """Name of an element, empty if the dictionaries do not know it."""
+    if not tag >> 16 & 1:
+        entry = _public_entry(tag)
+    elif 0x10 <= tag & 0xFFFF <= 0xFF:
+        return "Private Creator"
+    else:
+        entry = _private_entry(tag, creator) if creator else None
+    return entry[2] if entry else ""
 
 
 def is_known_creator(creator: str) -> bool:

@@ -16,7 +16,7 @@ from dicomguard.reports.renderer import NORMAL, Detail, Renderer
 _OF_FILE = tuple(
     name
     for name in FileRecord.__struct_fields__
-    if name not in ("schema", "instance", "unexamined", "findings", "suppressed")
+    if name not in ("schema", "instance", "unexamined", "findings", "suppressed", "drawing")
 )
 _OF_INSTANCE = tuple(Instance.__dataclass_fields__)
 _OF_FINDING = tuple(FindingRecord.__struct_fields__)

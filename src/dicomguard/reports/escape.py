@@ -24,5 +24,14 @@ def evidence(raw: bytes) -> str:
     return "".join(map(_BYTE.__getitem__, raw))
 
 
+def raw(shown: str) -> bytes:
+    r"""The inverse of `evidence`.
+
+    >>> raw(evidence(b"MZ\x90\x00\\"))
+    b'MZ\x90\x00\\'
+    """
+    return shown.encode("ascii").decode("unicode_escape").encode("latin-1")
+
+
 _BYTE = [chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}" for byte in range(256)]
 _BYTE[ord("\\")] = "\\\\"

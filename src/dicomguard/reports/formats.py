@@ -63,6 +63,12 @@ FORMATS = {
         begins=re.compile(rb"path,verdict,"),
         has_totals=False,
     ),
+    "html": Format(
+        renderer="dicomguard.reports.html:HtmlPage",
+        suffixes=(".html", ".htm"),
+        begins=re.compile(rb"<!doctype html>\n<!-- dicomguard report -->"),
+        draws=True,
+    ),
 }
 
 

@@ -11,12 +11,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from dicomguard.model import (
     SCHEMA_VERSION,
     Category,
     Confidence,
+    Drawing,
     Finding,
     FindingKind,
     Instance,
@@ -147,6 +148,10 @@ class FileRecord(Struct, frozen=True, kw_only=True, tag_field="type", tag="file"
     unexamined: Annotated[tuple[str, ...], Meta(description="Why something was not examined.")]
     findings: Annotated[tuple[FindingRecord, ...], Meta(description="Worst first.")]
     suppressed: tuple[SuppressedRecord, ...]
+    drawing: Annotated[
+        Drawing | UnsetType,
+        Meta(description="Its layout; of `dicomguard map` only."),
+    ] = UNSET
 
     @classmethod
     def of(cls, report: Report, *, show_values: bool = False) -> Self:
@@ -169,6 +174,7 @@ class FileRecord(Struct, frozen=True, kw_only=True, tag_field="type", tag="file"
                 SuppressedRecord.of_suppressed(each, show_values=show_values)
                 for each in report.suppressed
             ),
+            drawing=report.drawing or UNSET,
         )
 
 
