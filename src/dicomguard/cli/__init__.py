@@ -22,6 +22,7 @@ from dicomguard.version import VERSION
 
 _COMMANDS = {
     "check": ("dicomguard.cli.check", "check_command"),
+    "map": ("dicomguard.cli.draw", "map_command"),
     "watch": ("dicomguard.cli.watch", "watch_command"),
     "quarantine": ("dicomguard.cli.quarantine", "quarantine_group"),
     "config": ("dicomguard.cli.config", "config_group"),

@@ -20,9 +20,11 @@ for (const figure of document.querySelectorAll("figure.map")) {
     hi = lo + width;
     for (const each of placed) {
       const start = Number(each.dataset.o), length = Number(each.dataset.n || 0);
-      each.setAttribute("x", (100 * (start - lo) / width) + "%");
-      if (each.dataset.n) each.setAttribute("width", (100 * length / width) + "%");
-      each.style.display = start > hi || start + length < lo ? "none" : "";
+      const first = Math.max(start, lo), last = Math.min(start + length, hi);
+      each.setAttribute("x", (100 * (first - lo) / width) + "%");
+      if (each.dataset.n) each.setAttribute("width", (100 * Math.max(0, last - first) / width) + "%");
+      const outside = each.dataset.n ? last <= first : start < lo || start > hi;
+      each.style.display = outside ? "none" : "";
     }
     if (entropy) {
       const all = Number(entropy.dataset.w);
