@@ -16,7 +16,7 @@ import click
 from dicomguard.batch import Batch
 from dicomguard.cli.interrupt import CtrlC
 from dicomguard.cli.options import scan_options, scan_settings
-from dicomguard.cli.outputs import opened, output_options, outputs
+from dicomguard.cli.outputs import Reports, opened, output_options, outputs
 from dicomguard.cli.progress import ProgressBar
 from dicomguard.discover import Candidate, discover
 from dicomguard.errors import DicomguardError
@@ -123,16 +123,33 @@ def check_command(
     )
     if any(each.format.draws for each in to):
         settings = replace(settings, draw=frozenset(Verdict) - {Verdict.CLEAN})
-    known = Baseline()
+    known = Baseline() if write_baseline else None
     summary = Summary(rules=settings.rules_version, engine=settings.pack.engine)
     batch = Batch(settings, workers, ordered=sort)
+    with opened(to, detail, show_values=show_values) as reports:
+        _run(batch, paths, reports, summary, known, quiet=quiet)
+        reports.end(summary)
+    if write_baseline and known is not None and not summary.interrupted:
+        known.write(write_baseline)
+        click.echo(f"note: the baseline knows {len(known)} files that are not clean", err=True)
+    if summary.exit_code is ExitCode.USAGE:
+        click.echo("error: there was nothing to scan", err=True)
+    sys.exit(summary.exit_code)
+
+
+def _run(
+    batch: Batch,
+    paths: tuple[str, ...],
+    reports: Reports,
+    summary: Summary,
+    known: Baseline | None,
+    *,
+    quiet: bool,
+) -> None:
+    """Examine everything, or what there is time for until Ctrl-C."""
     spooled: set[str] = set()
     ctrl_c = CtrlC()
-    with (
-        opened(to, detail, show_values=show_values) as reports,
-        ExitStack() as spools,
-        ctrl_c.caught(),
-    ):
+    with ExitStack() as spools, ctrl_c.caught():
         try:
             candidates: Iterable[Candidate] = _candidates(paths, spools, spooled)
             total = 0
@@ -145,20 +162,13 @@ def check_command(
                         if candidate.path in spooled:
                             report = replace(report, path=_STANDARD_INPUT)  # noqa: PLW2901
                         summary.add(report)
-                        if write_baseline:
+                        if known is not None:
                             known.add(report)
                         reports.file(report, named=candidate.named)
                     progress.show(summary)
         except KeyboardInterrupt:
             summary.interrupted = True
         summary.skipped = batch.skipped
-        reports.end(summary)
-    if write_baseline and not summary.interrupted:
-        known.write(write_baseline)
-        click.echo(f"note: the baseline knows {len(known)} files that are not clean", err=True)
-    if summary.exit_code is ExitCode.USAGE:
-        click.echo("error: there was nothing to scan", err=True)
-    sys.exit(summary.exit_code)
 
 
 def _listed(path: str, end: bytes) -> tuple[str, ...]:
