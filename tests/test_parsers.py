@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
+import zlib
 from pathlib import Path
 from struct import pack
 
@@ -14,7 +16,7 @@ from dicomguard import Category, Finding, ScanSettings, Severity, Verdict, scan_
 from dicomguard.workers import ScanPool
 from fixtures.build import all_fixtures
 from fixtures.carriers import carrier
-from fixtures.dicomfile import TRANSFER_SYNTAX, DicomFile, Element, element
+from fixtures.dicomfile import DEFLATED, TRANSFER_SYNTAX, DicomFile, Element, element
 from test_check import environment
 
 FIXTURES = all_fixtures()
@@ -86,6 +88,25 @@ def test_pydicom_gets_no_more_than_its_budget() -> None:
     report = scan_bytes(file.head + many + file.body)
     assert all(each.kind.id != "PARSE-DIFF" for each in report.findings)
     assert any(each.kind.id == "DS-DUP" for each in report.findings)
+
+
+def test_pydicom_inflates_nothing() -> None:
+    """A bomb that is a data set by the first transfer syntax, and deflated by the second."""
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    bomb = packer.compress(bytes(64 << 20)) + packer.flush()
+    stored = b"\x00" + pack("<HH", 0x0008, 0xFFFF ^ 0x0008)  # a block that reads as a tag
+    file = carrier()
+    second = element(TRANSFER_SYNTAX, "UI", DEFLATED.uid.encode())
+    parts = [(part, second) if part.tag == TRANSFER_SYNTAX else (part,) for part in file.meta]
+    head = file.but(meta=tuple(part for some in parts for part in some)).head
+    tracemalloc.start()
+    try:
+        report = scan_bytes(head + stored + b"OB\0\0ab" + bomb)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert any(each.kind.id == "META-DUP" for each in report.findings)
+    assert peak < 48 << 20
 
 
 def test_it_works_in_a_confined_worker(tmp_path: Path) -> None:

@@ -90,10 +90,9 @@ class _Reader:
 
     def read(self, size: int = -1) -> bytes:
         self._reads -= 1
-        if self._reads < 0:
+        if self._reads < 0 or size < 0:  # all at once is what pydicom inflates without bound
             raise _Exhausted
-        end = len(self._data) if size is None or size < 0 else self._at + size
-        content = self._data[self._at : end]
+        content = self._data[self._at : self._at + size]
         self._at += len(content)
         return content
 
