@@ -402,6 +402,17 @@ def test_sarif_counts_only_threats_as_failures() -> None:
     ]
 
 
+def test_sarif_shows_suppressed_findings_as_such() -> None:
+    known = Suppressed(finding=FINDING, reason="looked at\x1b[2J", expires="2027-01-31")
+    clean = replace(REPORT, verdict=Verdict.CLEAN, findings=(), suppressed=(known,))
+    (result,) = sarif(clean)["results"]
+    assert result["ruleId"] == KIND.id
+    assert result["suppressions"] == [
+        {"kind": "external", "status": "accepted", "justification": "looked at\\x1b[2J"}
+    ]
+    assert not any("suppressions" in each for each in sarif(REPORT)["results"])
+
+
 def test_sarif_says_what_was_not_examined() -> None:
     (missing,) = [scan_file("/nonexistent/file")]
     run = sarif(missing)

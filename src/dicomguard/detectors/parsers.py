@@ -225,7 +225,7 @@ def _finding(source: Source, differences: list[_Difference]) -> Finding:
     assert place is not None
     start = min(place.value, source.layout.size - 1)
     end = max(start, min(place.end, source.layout.size))
-    return source.finding(kind, start, end, detail="; ".join(told))
+    return source.finding(kind, start, end, detail="; ".join(told), count=len(told_of))
 
 
 def _told(source: Source, difference: _Difference) -> str:

@@ -79,11 +79,22 @@ class SarifLog(Renderer):
         for finding in record.findings:
             if finding.id == INCOMPLETE.id:
                 continue
-            self._out.write(_NEXT if self._results else "\n")
-            self._out.write(json.dumps(self._result(record, finding, location)))
-            self._results += 1
+            index = {"ruleIndex": self._rules.setdefault(finding.id, len(self._rules))}
+            self._write(self._result(record, finding, location) | index)
+        for suppressed in record.suppressed:
+            accepted = {
+                "kind": "external",
+                "status": "accepted",
+                "justification": escape.printable(suppressed.reason),
+            }
+            self._write(self._result(record, suppressed, location) | {"suppressions": [accepted]})
         for reason in record.unexamined:
             self._notify(f"not examined: {reason}", level="error", location=location)
+
+    def _write(self, result: dict[str, Any]) -> None:
+        self._out.write(_NEXT if self._results else "\n")
+        self._out.write(json.dumps(result))
+        self._results += 1
 
     def _result(
         self, record: FileRecord, finding: FindingRecord, location: dict[str, Any]
@@ -106,7 +117,6 @@ class SarifLog(Renderer):
         about = f"{finding.title}: {finding.detail}" if finding.detail else finding.title
         return {
             "ruleId": escape.printable(finding.id),
-            "ruleIndex": self._rules.setdefault(finding.id, len(self._rules)),
             "kind": kind,
             "level": _LEVEL[finding.severity] if kind == "fail" else "none",
             "message": _message(f"{about} ({where(finding)})"),
