@@ -159,7 +159,8 @@ def test_segments_expand(values: tuple[int, ...], count: int) -> None:
     "values",
     [
         (0, 4, 1, 2, 3), (7, 1, 1), (1, 3, 9), (2, 1, 0, 0), (0, 1, 5, 2, 1, 0xFFFF, 0xFFFF),
-        (0, 1, 5, 2, 1), (0, 1, 0, 1, 65535, 9, 1, 65535, 9), (0,),
+        (0, 1, 5, 2, 1), (0, 1, 0, 1, 65535, 9, 1, 65535, 9), (0,), (0, 1, 5, 0, 0, 1, 1),
+        (0, 0, 0, 0, 0, 0),
     ],
 )  # fmt: skip
 def test_segments_that_cannot_be_are_refused(values: tuple[int, ...]) -> None:

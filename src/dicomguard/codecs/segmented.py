@@ -22,8 +22,8 @@ def entries(values: Sequence[int], width: int) -> int:
         width: Bytes of a number, 1 or 2; an indirect segment's offset counts bytes.
 
     Raises:
-        SegmentError: A segment reaches out of the data, is of no known kind, repeats another
-            indirect one, or they all make more than `ENTRIES`.
+        SegmentError: A segment reaches out of the data, is empty or of no known kind, repeats
+            another indirect one, or they all make more than `ENTRIES`.
     """
     at = total = 0
     while at < len(values) and (total == 0 or any(values[at : at + 4])):
@@ -53,6 +53,8 @@ def _segment(values: Sequence[int], at: int, width: int, *, is_first: bool) -> t
         raise SegmentError(f"a segment of kind {kind}")
     if end > len(values):
         raise SegmentError("a segment reaches beyond the data")
+    if not made:  # else they could be repeated without end
+        raise SegmentError("a segment without entries")
     return made, end
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from dicomguard.codecs import rle
 from dicomguard.codecs.header import FlawKind, Header
@@ -101,6 +101,8 @@ _HEAD_BYTES = 256 << 10
 _LEAD_BYTES = 64
 """A codestream may begin so far into its fragment: some writers leave bytes before it."""
 _DELIMITER = b"\xfe\xff\xdd\xe0"
+_HITS = 1000
+"""With more in one file no further frame is walked."""
 _ORDERS = 4
 """An image of this many times the pixels is no crop, no padding and no mistake of one bit."""
 _RLE_RUNS = 16_384
@@ -192,7 +194,7 @@ class CodecDetector:
         if codec is None or codec.read is None:
             return
         hits = (hit for frame in _frames(source, codec) for check in CHECKS for hit in check(frame))
-        yield from first_hits(source, hits)
+        yield from first_hits(source, islice(hits, _HITS))
         if codec is RLE:
             yield from first_hits(source, _expansion(source))
 

@@ -25,6 +25,16 @@ PIXELS: Final = (PIXEL_DATA, 0x7FE00008, 0x7FE00009)
 """Pixel Data, and as 32-bit and 64-bit floating point numbers."""
 
 _GROUPS = frozenset((0x0028, 0x003A, 0x5400, 0x7FE0, *range(0x6000, 0x6020, 2)))
+_KEYS = frozenset(
+    (
+        *PIXELS,
+        *range(0x00281101, 0x00281104),  # palette descriptors
+        0x00283006,  # LUT Data
+        0x54001010,  # Waveform Data
+        *(group << 16 | 0x3000 for group in range(0x6000, 0x6020, 2)),  # Overlay Data
+    )
+)
+"""Elements without which an item has nothing to judge."""
 _VALUES = 8
 _DIGITS = 12
 
@@ -94,7 +104,7 @@ class Level:
 
 
 def levels(source: Source) -> Iterator[Level]:
-    """The data set itself, and every public item with elements about pixels, tables or waveforms.
+    """The data set itself, and every public item with pixels, tables, overlays or waveforms.
 
     Items in private elements are their vendor's: GE keeps JPEG there as native words.
     """
@@ -109,7 +119,8 @@ def levels(source: Source) -> Iterator[Level]:
         ):
             items.setdefault(element.parent, {}).setdefault(element.tag, element)
     for item, elements in items.items():
-        yield Level(source, item, elements)
+        if not _KEYS.isdisjoint(elements):
+            yield Level(source, item, elements)
 
 
 def frame_bits(data: Data, level: Mapping[int, Element]) -> int | None:
