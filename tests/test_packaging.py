@@ -15,7 +15,9 @@ import pytest
 from dicomguard.rules import shipped_rules
 
 CHECKOUT = Path(__file__).parents[1]
-RULES = sorted(path.name for path in (CHECKOUT / "rules").glob("*.yar"))
+RULES = sorted(path.name for path in (CHECKOUT / "rules").iterdir())
+DATA = ("findings/POLY.toml", "detectors/vendors.toml", "py.typed")
+"""What the package reads, or others read of it, besides its code."""
 
 needs_hatchling = pytest.mark.skipif(
     importlib.util.find_spec("hatchling") is None,
@@ -75,7 +77,8 @@ def rules_seen_from(installed: Path) -> tuple[Path, str]:
 
 def test_the_checkout_has_its_rules() -> None:
     assert RULES
-    assert sorted(path.name for path in shipped_rules().glob("*.yar")) == RULES
+    assert "pack.toml" in RULES
+    assert sorted(path.name for path in shipped_rules().iterdir()) == RULES
 
 
 @pytest.mark.slow
@@ -85,8 +88,8 @@ def test_a_wheel_has_the_rules(tmp_path: Path) -> None:
     installed = install(wheel, tmp_path / "installed")
     assert sorted(path.name for path in (installed / "dicomguard" / "_rules").iterdir()) == RULES
     assert rules_seen_from(installed) == (installed / "dicomguard" / "_rules", "malicious")
-    assert (installed / "dicomguard" / "py.typed").exists()
-    assert (installed / "dicomguard" / "findings" / "POLY.toml").exists()
+    for name in DATA:
+        assert (installed / "dicomguard" / name).exists(), name
 
 
 @pytest.mark.slow
