@@ -20,7 +20,6 @@ rule pickle
         // A frame of protocol 4 or 5, whose length has few bytes; then the modules through which code is run, as each protocol names them.
         $frame_4           = { 80 04 95 ?? ?? ?? 00 00 00 00 00 }
         $frame_5           = { 80 05 95 ?? ?? ?? 00 00 00 00 00 }
-        $global            = /[ci](__builtin__|_ctypes|_io|_operator|_pickle|_thread|asyncio|bdb|builtins|cPickle|cProfile|cloudpickle|code|codeop|commands|ctypes|dill|distutils|doctest|ensurepip|ftplib|functools|gc|http|httplib|idlelib|imp|importlib|inspect|io|lib2to3|linecache|marshal|multiprocessing|nt|operator|os|pathlib|pdb|pickle|pip|pkgutil|platform|popen2|posix|profile|pty|pydoc|requests|runpy|setuptools|shutil|signal|site|smtplib|socket|sqlite3|subprocess|sys|telnetlib|tempfile|threading|timeit|trace|types|urllib|urllib2|venv|webbrowser|zipimport)[.\n][A-Za-z_]/
         $m_os              = { 8C 02 6F 73 }
         $m_nt              = { 8C 02 6E 74 }
         $m_posix           = { 8C 05 70 6F 73 69 78 }

@@ -66,7 +66,7 @@ def test_what_is_honest_asks_the_question_and_is_refused(name: str) -> None:
 
 def test_every_rule_has_both() -> None:
     here = {sample.rule for sample in ACTIVE.values()}
-    files = ("documents", "models", "markup", "serialised")
+    files = ("documents", "models", "markup", "serialised", "pickles")
     rules = Path(__file__).parents[1] / "rules"
     text = "".join((rules / f"{file}.yar").read_text() for file in files)
     declared = {name for name in metas() if f"rule {name}\n" in text}

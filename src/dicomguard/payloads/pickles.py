@@ -31,6 +31,12 @@ _DANGEROUS = frozenset(
     }
 )  # fmt: skip
 """Modules, by their first part, through which code is run and files and networks are reached."""
+_DANGEROUS_NAMES = re.compile(
+    r"(?:.*\.)?(?:system|popen\d?|Popen|eval|exec|execfile|exec_|execv?p?e?|run|runstring|run_code"
+    r"|runsource|call|check_call|check_output|getoutput|getstatusoutput|spawn\w{0,6}|import_module"
+    r"|__import__|getlincoef|load_module|exec_module|compile|interact|runeval|urlopen|urlretrieve)"
+)
+"""What runs code whatever module it is said to come from."""
 _HARMLESS = re.compile(
     r"(?:builtins|__builtin__) (?:set|frozenset|bytearray|complex|slice|range|xrange|list|dict"
     r"|tuple|object|int|long|float|bool|str|unicode|bytes|[A-Z]\w{1,64})"
@@ -242,7 +248,8 @@ def _move(machine: _Machine, opcode: pickletools.OpcodeInfo) -> None:
 def _is_dangerous(what: str) -> bool:
     if not _IMPORT.fullmatch(what) or _HARMLESS.fullmatch(what):
         return False
-    return what.partition(" ")[0].partition(".")[0] in _DANGEROUS
+    module, _, name = what.partition(" ")
+    return module.partition(".")[0] in _DANGEROUS or bool(_DANGEROUS_NAMES.fullmatch(name))
 
 
 def _shown(imported: str) -> str:
