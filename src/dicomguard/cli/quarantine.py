@@ -253,8 +253,8 @@ def verify_command(vault: str, format_: str) -> None:
         click.echo(json.dumps({"type": "summary", **totals}))
     else:
         click.echo(
-            f"{totals['records']} records, {totals['objects']} objects of {totals['bytes']} bytes: "
-            + (f"{damage} damaged" if damage else "sound")
+            f"{_count(totals['records'], 'record')}, {_count(totals['objects'], 'object')} of "
+            f"{_count(totals['bytes'], 'byte')}: " + (f"{damage} damaged" if damage else "sound")
         )
     if damage:
         sys.exit(_DAMAGED)
@@ -290,6 +290,10 @@ def _exactly(vault: Vault, record_id: str) -> Record:
     if record.id != record_id:
         raise VaultError(f"{printable(record_id)} is only the beginning of an id: {record.id}")
     return record
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _problem(problem: Problem, format_: str) -> str:
