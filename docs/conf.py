@@ -13,7 +13,6 @@ exclude_patterns = ["_build"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
-suppress_warnings = ["toc.empty_glob"]  # pages come and go
 html_theme = "furo"
 html_title = f"dicomguard {release}"
 html_show_copyright = False

@@ -22,7 +22,7 @@ from fixtures.carriers import carrier
 from fixtures.dicomfile import private
 from fixtures.executables import tiny_pe
 from test_check import check
-from watching import Daemon
+from watching import Daemon, run
 
 TOMORROW = datetime.now(UTC).date() + timedelta(days=1)
 YESTERDAY = datetime.now(UTC).date() - timedelta(days=2)
@@ -265,15 +265,23 @@ def test_an_expired_entry_no_longer_applies_and_that_is_said(archive, tmp_path):
     path = written(
         tmp_path, f'[[suppress]]\nid = "EMB-PE"\nreason = "once"\nexpires = {YESTERDAY}\n'
     )
-    run = check("--suppressions", path, archive)
-    assert run.code == 1
-    assert f"no longer suppressed: EMB-PE: once (expired {YESTERDAY})" in run.err
+    late = check("--suppressions", path, archive)
+    assert late.code == 1
+    assert f"no longer suppressed: EMB-PE: once (expired {YESTERDAY})" in late.err
 
 
 def test_no_file_of_the_scanned_folder_suppresses_anything(archive, monkeypatch):
     written(archive, f'[[suppress]]\nid = "EMB-PE"\nreason = "x"\nexpires = {TOMORROW}\n')
     monkeypatch.chdir(archive)
     assert check(".").code == 1
+
+
+def test_checking_the_configuration_checks_its_suppressions(tmp_path):
+    config = tmp_path / "dicomguard.toml"
+    config.write_text(f'[scan]\nsuppressions = "{written(tmp_path, "[[suppress]]")}"\n')
+    done = run("config", "check", config)
+    assert done.returncode == 2
+    assert b"missing required field" in done.stderr
 
 
 # ---------------------------------------------------------------------- the daemon

@@ -20,6 +20,7 @@ from dicomguard.errors import DicomguardError
 from dicomguard.packs import Trust
 from dicomguard.reports.escape import printable
 from dicomguard.rules import RulePack
+from dicomguard.suppress import load_suppressions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -111,7 +112,7 @@ def show_command(context: click.Context) -> None:
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @click.pass_context
 def check_command(context: click.Context, file: Path | None) -> None:
-    """Say whether a configuration file is right, and whether its rules compile.
+    """Say whether a configuration file is right, with the rules and suppressions that it names.
 
     \b
     Examples
@@ -124,6 +125,8 @@ def check_command(context: click.Context, file: Path | None) -> None:
     config = configuration.load(path)
     trust = Trust(keys=config.scan.rule_keys, required=config.scan.signed_rules)
     pack = RulePack([Path(folder) for folder in config.scan.rules], config.scan.engine, trust)
+    if config.scan.suppressions:
+        load_suppressions(Path(config.scan.suppressions))
     click.echo(f"{printable(str(path))} is right; {pack.version}")
 
 
