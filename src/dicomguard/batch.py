@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable, Iterator
 
 from dicomguard.discover import Candidate
 from dicomguard.incomplete import unexamined_report
+from dicomguard.ledger import Ledgers
 from dicomguard.model import Report
 from dicomguard.scan import ScanSettings
 from dicomguard.workers import Crew, Task
@@ -15,6 +16,7 @@ _HELD = 10_000
 """Reports that wait for an earlier one before no more files are handed out."""
 _SECONDS = 60.0
 _END = -1, None
+_REPORTED_BEFORE = "file reported by the run before"
 
 
 class Batch:
@@ -24,15 +26,24 @@ class Batch:
         settings: Rules and limits.
         workers: Number of processes.
         ordered: Whether reports come in the order of the candidates.
+        before: What an earlier run has reported already.
 
     Attributes:
         skipped: How many candidates were no files to scan, by what they were.
     """
 
-    def __init__(self, settings: ScanSettings, workers: int, *, ordered: bool = False) -> None:
+    def __init__(
+        self,
+        settings: ScanSettings,
+        workers: int,
+        *,
+        ordered: bool = False,
+        before: Ledgers | None = None,
+    ) -> None:
         self._settings = settings
         self._workers = workers
         self._ordered = ordered
+        self._before = before
         self.skipped: Counter[str] = Counter()
         self._following = 0
         """The candidate whose report comes next in order."""
@@ -81,6 +92,9 @@ class Batch:
                     yield *task.key, report
 
     def _is_skipped(self, candidate: Candidate) -> bool:
-        if candidate.skipped:
-            self.skipped[candidate.skipped] += 1
-        return bool(candidate.skipped)
+        reason = candidate.skipped
+        if not reason and self._before is not None and self._before.has(candidate):
+            reason = _REPORTED_BEFORE
+        if reason:
+            self.skipped[reason] += 1
+        return bool(reason)

@@ -17,6 +17,7 @@ class Candidate(NamedTuple):
         skipped: Why it is not opened (``symbolic link``, ``FIFO``); empty for a file to scan.
         problem: Why it could not be looked at at all; empty if it could.
         size: Bytes of a file to scan.
+        changed: When its content or its inode last changed, in nanoseconds.
     """
 
     path: str
@@ -24,6 +25,7 @@ class Candidate(NamedTuple):
     skipped: str = ""
     problem: str = ""
     size: int = 0
+    changed: tuple[int, int] = (0, 0)
 
 
 _SPECIAL = (
@@ -55,7 +57,8 @@ def _classify(path: str, info: os.stat_result, *, named: bool) -> Candidate:
         for is_kind, name in _SPECIAL:
             if is_kind(info.st_mode):
                 return Candidate(path, named, skipped=name)
-    return Candidate(path, named, size=info.st_size)
+    changed = info.st_mtime_ns, info.st_ctime_ns
+    return Candidate(path, named, size=info.st_size, changed=changed)
 
 
 def _folder(top: str) -> Iterator[Candidate]:

@@ -20,6 +20,7 @@ from dicomguard.cli.outputs import Reports, opened, output_options, outputs
 from dicomguard.cli.progress import ProgressBar
 from dicomguard.discover import Candidate, discover
 from dicomguard.errors import DicomguardError
+from dicomguard.ledger import Ledgers
 from dicomguard.model import Verdict
 from dicomguard.packs import Trust
 from dicomguard.reports.renderer import Detail
@@ -55,6 +56,20 @@ _STANDARD_INPUT = "-"
     metavar="FILE",
     help="Write all that is found now to a baseline.",
 )
+@click.option(
+    "--cache",
+    "cache_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Remember clean content by its hash, and do not examine it again under the same rules.",
+)
+@click.option(
+    "--resume",
+    "state",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="STATE",
+    help="Remember in this file what was examined, and go on there if the run was stopped.",
+)
 @click.option("--sort", is_flag=True, help="Report in order of name, not as files are done.")
 @scan_options
 @click.pass_context
@@ -76,6 +91,8 @@ def check_command(
     quiet: bool,
     verbose: bool,
     sort: bool,
+    cache_file: Path | None,
+    state: Path | None,
     signed_rules: bool,
     rule_keys: tuple[str, ...],
     suppression_file: Path | None,
@@ -101,15 +118,11 @@ def check_command(
       find /data/incoming -newer stamp -print0 | dicomguard check -0 --files-from -
       dicomguard check --write-baseline known.json /data/archive
       dicomguard check --baseline known.json /data/archive
+      dicomguard check --resume archive.state --cache clean.list /data/archive
     """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
     if baseline and write_baseline:
         raise click.UsageError("--baseline hides what --write-baseline would have to write")
-    if files_from == _STANDARD_INPUT and _STANDARD_INPUT in paths:
-        raise click.UsageError("standard input cannot be both the list and a file")
-    if files_from is not None:
-        paths += _listed(files_from, b"\0" if null else b"\n")
-    elif not paths:
-        raise click.UsageError("what is to be examined? Name files or folders, or --files-from")
+    paths = _named(paths, files_from, b"\0" if null else b"\n")
     detail = Detail(quiet=quiet, verbose=verbose, suppressed=show_suppressed)
     to = outputs(context, format_, paths_out, paths, force=force)
     settings = scan_settings(
@@ -125,10 +138,15 @@ def check_command(
         settings = replace(settings, draw=frozenset(Verdict) - {Verdict.CLEAN})
     known = Baseline() if write_baseline else None
     summary = Summary(rules=settings.rules_version, engine=settings.pack.engine)
-    batch = Batch(settings, workers, ordered=sort)
-    with opened(to, detail, show_values=show_values) as reports:
-        _run(batch, paths, reports, summary, known, quiet=quiet)
+    ledgers = Ledgers(cache_file, state, settings)
+    summary.verdicts.update(ledgers.verdicts)
+    summary.incomplete += summary.verdicts[Verdict.INCOMPLETE]
+    batch = Batch(ledgers.settings, workers, ordered=sort, before=ledgers)
+    with opened(to, detail, show_values=show_values) as reports, ledgers:
+        _run(batch, paths, reports, summary, known, ledgers, quiet=quiet)
         reports.end(summary)
+    if not summary.interrupted:
+        ledgers.finish()
     if write_baseline and known is not None and not summary.interrupted:
         known.write(write_baseline)
         click.echo(f"note: the baseline knows {len(known)} files that are not clean", err=True)
@@ -143,6 +161,7 @@ def _run(
     reports: Reports,
     summary: Summary,
     known: Baseline | None,
+    ledgers: Ledgers,
     *,
     quiet: bool,
 ) -> None:
@@ -165,10 +184,27 @@ def _run(
                         if known is not None:
                             known.add(report)
                         reports.file(report, named=candidate.named)
+                        ledgers.add(candidate, report)
                     progress.show(summary)
         except KeyboardInterrupt:
             summary.interrupted = True
         summary.skipped = batch.skipped
+
+
+def _named(paths: tuple[str, ...], files_from: str | None, end: bytes) -> tuple[str, ...]:
+    """The paths that were given and those in a list.
+
+    Raises:
+        UsageError: There are none, or standard input would be both.
+        DicomguardError: The list cannot be read.
+    """
+    if files_from == _STANDARD_INPUT and _STANDARD_INPUT in paths:
+        raise click.UsageError("standard input cannot be both the list and a file")
+    if files_from is not None:
+        return paths + _listed(files_from, end)
+    if not paths:
+        raise click.UsageError("what is to be examined? Name files or folders, or --files-from")
+    return paths
 
 
 def _listed(path: str, end: bytes) -> tuple[str, ...]:
