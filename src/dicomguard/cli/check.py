@@ -143,7 +143,7 @@ def check_command(
     summary.incomplete += summary.verdicts[Verdict.INCOMPLETE]
     batch = Batch(ledgers.settings, workers, ordered=sort, before=ledgers)
     with opened(to, detail, show_values=show_values) as reports, ledgers:
-        _run(batch, paths, reports, summary, known, ledgers, quiet=quiet)
+        _run(batch, paths, reports, summary, known=known, ledgers=ledgers, quiet=quiet)
         reports.end(summary)
     if not summary.interrupted:
         ledgers.finish()
@@ -160,9 +160,9 @@ def _run(
     paths: tuple[str, ...],
     reports: Reports,
     summary: Summary,
+    *,
     known: Baseline | None,
     ledgers: Ledgers,
-    *,
     quiet: bool,
 ) -> None:
     """Examine everything, or what there is time for until Ctrl-C."""
