@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydicom import data as pydicom_data
 
-from dicomguard import Report, ScanSettings, scan_bytes
+from dicomguard import Report, ScanSettings, scan_bytes, scan_file
 from dicomguard.engine import (
     ENGINES,
     Declared,
@@ -107,3 +107,21 @@ def test_an_engine_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(ENGINES, "yara-x", "no_such_module")
     with pytest.raises(DicomguardError, match=r"dicomguard\[yara-x\]"):
         compile_rules("yara-x", {"a": "rule a { condition: true }"})
+
+
+@pytest.mark.parametrize("engine", ["yara", "yara-x"])
+def test_large_files_are_scanned_as_small_ones_are(
+    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mapped instead of read, by two threads, and looked through in windows."""
+    settings = ScanSettings(engine=engine)
+    paths = []
+    for fixture in all_fixtures().values():
+        paths.append(tmp_path / fixture.filename)
+        paths[-1].write_bytes(fixture.data)
+    small = [scan_file(path, settings) for path in paths]
+    monkeypatch.setattr("dicomguard.scan._MAPPED_FROM", 1)
+    monkeypatch.setattr("dicomguard.rules._LARGE", 1)
+    monkeypatch.setattr("dicomguard.unwrap._WINDOW", 4096)
+    for path, report in zip(paths, small, strict=True):
+        assert scan_file(path, settings) == report

@@ -75,6 +75,15 @@ class RuleSyntaxError(ValueError):
     """A rule source does not compile; the message says where and why, as the engine does."""
 
 
+class MappedFile(mmap.mmap):
+    """A whole file in memory, and where it can be opened again as long as it is.
+
+    YARA-X takes bytes or a path; what is large must not be copied.
+    """
+
+    path: str
+
+
 class CompiledRules(Protocol):
     """Rules that can be run over data."""
 
@@ -243,7 +252,10 @@ class _YaraX:
         scanner.set_timeout(seconds)
         scanner.max_matches_per_pattern(MATCH_LIMIT)
         try:
-            found = scanner.scan(data if isinstance(data, bytes) else data[:])
+            if isinstance(data, MappedFile):
+                found = scanner.scan_file(data.path)
+            else:
+                found = scanner.scan(data if isinstance(data, bytes) else data[:])
         except self._module.TimeoutError:
             return ScanResult([], [f"the rules took longer than {seconds} s"])
         except self._module.ScanError as error:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from dicomguard.dicom.layout import Data, Element, Span
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import TEXT_VRS
+from dicomguard.engine import ScanResult
 from dicomguard.model import Region
 
 SEPARATOR = bytes(16)
@@ -83,10 +84,14 @@ class Gathered:
 
     Args:
         source: What to gather from.
+
+    Attributes:
+        sought: What was looked for ahead, by whatever looks for it.
     """
 
     def __init__(self, source: Source) -> None:
         self.source = source
+        self.sought: dict[object, ScanResult] = {}
         self._buffers: dict[Where, Buffer] = {}
 
     def __getitem__(self, where: Where) -> Buffer:

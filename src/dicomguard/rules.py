@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,9 +20,11 @@ from typing import Any, NamedTuple
 from dicomguard.dicom.source import Source
 from dicomguard.engine import (
     EXTERNALS,
+    CompiledRules,
     Match,
     RuleName,
     RuleSyntaxError,
+    ScanResult,
     code_of,
     compile_rules,
     default_engine,
@@ -39,6 +41,9 @@ SECONDS_PER_SET = 60
 
 SECONDS_PER_RULE = 10.0
 """Time for looking at the triggers of one rule in one file; beyond, the file is incomplete."""
+
+_LARGE = 64 << 20
+"""Bytes from which on a source is looked at by several threads."""
 
 _CLOCK_EVERY = 256
 
@@ -144,17 +149,22 @@ class RulePack:
             digest.update(f"{namespace}\0{source}\0".encode())
         self.version = f"{len(self.rules)} rules, sha256 {digest.hexdigest()[:16]}"
 
-    def find(self, gathered: Gathered, path: str = "") -> Found:
-        """Run every rule over a source that is, or was unwrapped from, the file of that path."""
+    def find(
+        self, gathered: Gathered, path: str = "", beside: Callable[[], None] | None = None
+    ) -> Found:
+        """Run every rule over a source that is, or was unwrapped from, the file of that path.
+
+        Args:
+            gathered: The source.
+            path: Of the file.
+            beside: What else to do with a large source while the engine looks at it.
+        """
         externals = _externals(path)
         findings: list[Finding] = []
         limits: list[str] = []
         triggers: list[Match] = []
-        for where, rules in self.sets:
+        for where, result in self._results(gathered, externals, beside):
             buffer = gathered[where]
-            if not len(buffer.data):
-                continue
-            result = rules.scan(buffer.data, SECONDS_PER_SET, externals)
             limits += result.limits
             by_rule: dict[RuleName, list[Match]] = defaultdict(list)
             for match in result.matches:
@@ -174,6 +184,35 @@ class RulePack:
                         f" than {SECONDS_PER_RULE:.0f} s"
                     )
         return Found(findings, limits, triggers)
+
+    def _results(
+        self,
+        gathered: Gathered,
+        externals: Mapping[str, str],
+        beside: Callable[[], None] | None,
+    ) -> list[tuple[Where, ScanResult]]:
+        """What each set matches; of a large source by two threads.
+
+        Both engines let go of the interpreter while they scan.
+        """
+
+        def scan(where: Where, rules: CompiledRules) -> tuple[Where, ScanResult]:
+            data = gathered[where].data
+            if not len(data):
+                return where, ScanResult([], [])
+            return where, rules.scan(data, SECONDS_PER_SET, externals)
+
+        if len(gathered.source.data) < _LARGE:
+            return [scan(where, rules) for where, rules in self.sets]
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - few files are so large
+
+        with ThreadPoolExecutor(2) as threads:
+            scans = [threads.submit(scan, where, rules) for where, rules in self.sets]
+            other = threads.submit(beside) if beside else None
+            results = [each.result() for each in scans]
+            if other:
+                other.result()
+        return results
 
     def find_inside(
         self, source: Source, found: Sequence[Finding], path: str = ""

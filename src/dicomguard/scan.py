@@ -20,6 +20,7 @@ from dicomguard.dicom.layout import Data
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.walker import walk
 from dicomguard.drawing import draw
+from dicomguard.engine import MappedFile
 from dicomguard.files import READ_FLAGS, identity_of
 from dicomguard.gather import Gathered
 from dicomguard.incomplete import incomplete_finding, unexamined_report
@@ -225,7 +226,10 @@ def _examine(
     Calls itself for what it unwraps, as deep as the budgets allow.
     """
     gathered = Gathered(source)
-    findings, limits, triggers = settings.pack.find(gathered, path)
+    engine = settings.pack.engine
+    findings, limits, triggers = settings.pack.find(
+        gathered, path, beside=lambda: unwrap.look_ahead(gathered, engine, allowance)
+    )
     inside, more_limits = settings.pack.find_inside(source, findings, path)
     findings += inside
     limits += more_limits
@@ -272,7 +276,8 @@ def _opened(name: str) -> Iterator[tuple[Data, FileIdentity]]:
             with open(descriptor, "rb", closefd=False) as stream:
                 yield stream.read(_MAPPED_FROM), identity
         else:
-            with mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ) as mapped:
+            with MappedFile(descriptor, status.st_size, access=mmap.ACCESS_READ) as mapped:
+                mapped.path = f"/proc/self/fd/{descriptor}"
                 yield mapped, identity
     finally:
         os.close(descriptor)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from dicomguard.dicom.budgets import Budgets
 from dicomguard.dicom.layout import Data, Layout
 from dicomguard.dicom.source import Origin, Source
-from dicomguard.engine import CompiledRules, Match, compile_rules
+from dicomguard.engine import CompiledRules, Match, ScanResult, compile_rules
 from dicomguard.gather import Gathered, Where
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Region, Severity
 from dicomguard.payloads.wrappings import (
@@ -51,7 +51,7 @@ _SMALLEST_PROGRAM = 64
 _START = 5
 """Bytes that may precede what begins a value: a length, one byte of UTF-16."""
 _SECONDS_PER_SEARCH = 60
-_WINDOW = 1 << 26
+_WINDOW = 1 << 23
 """Bytes that are looked through for known plaintext at once."""
 
 
@@ -184,7 +184,9 @@ def _by_key(gathered: Gathered, engine: str, allowance: Allowance) -> Iterator[U
     for keyed, where in ((XOR, Where.FILE), (ADD, Where.NONPIXEL)):
         buffer = gathered[where]
         done: dict[str, int] = {}
-        for match in _needles_in(keyed, buffer.data, engine, allowance):
+        sought = gathered.sought.pop(keyed, None) or _sought(keyed, buffer.data, engine, allowance)
+        allowance.limits += sought.limits
+        for match in sought.matches:
             if allowance.is_spent:
                 return
             hit = buffer.origin(match.offset, 1)
@@ -200,14 +202,23 @@ def _by_key(gathered: Gathered, engine: str, allowance: Allowance) -> Iterator[U
                     yield wrapped
 
 
-def _needles_in(keyed: Keyed, data: Data, engine: str, allowance: Allowance) -> Iterator[Match]:
+def look_ahead(gathered: Gathered, engine: str, allowance: Allowance) -> None:
+    """Look for keyed ciphers in all bytes before it is asked for, beside something else."""
+    gathered.sought[XOR] = _sought(XOR, gathered.source.data, engine, allowance)
+
+
+def _sought(keyed: Keyed, data: Data, engine: str, allowance: Allowance) -> ScanResult:
     """Where the data have the differences of known plaintext; large data in windows."""
+    found = ScanResult([], [])
     for start in range(0, len(data), _WINDOW):
+        if start and allowance.is_spent:
+            break
         sample = keyed.sample(data, start, start + _WINDOW + keyed.LONGEST)
         result = _needles(keyed, engine).scan(sample, _SECONDS_PER_SEARCH)
-        allowance.limits += result.limits
+        found.limits.extend(result.limits)
         for match in result.matches:
-            yield match._replace(offset=start + keyed.STRIDE * match.offset)
+            found.matches.append(match._replace(offset=start + keyed.STRIDE * match.offset))
+    return found
 
 
 def _by_value(
