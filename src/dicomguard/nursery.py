@@ -37,6 +37,9 @@ NUMBERS = struct.Struct("<qi")
 
 ALIVE = -1
 
+RETIRED = 0
+"""Exit code of a worker that is not fit for another file."""
+
 LENGTH = struct.Struct("<I")
 """Before each message to or from a worker."""
 
@@ -158,8 +161,11 @@ def _work(descriptor: int, settings: ScanSettings) -> NoReturn:
             os._exit(0)
         for path in json.loads(channel.recv(LENGTH.unpack(length)[0], socket.MSG_WAITALL)):
             _grant_time()
-            answer = encode(_scan(path, settings))
+            report, is_fit = _scan(path, settings)
+            answer = encode(report)
             channel.sendall(LENGTH.pack(len(answer)) + answer)
+            if not is_fit:
+                os._exit(RETIRED)
 
 
 def _grant_time() -> None:
@@ -169,10 +175,13 @@ def _grant_time() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
 
 
-def _scan(path: str, settings: ScanSettings) -> Report:
+def _scan(path: str, settings: ScanSettings) -> tuple[Report, bool]:
+    """A file's report, and whether the worker is fit for another file."""
     try:
-        return scan_file(path, settings)
-    except MemoryError:
-        return unexamined_report(path, f"the scan needed more than {MEMORY_PER_WORKER >> 20} MiB")
+        return scan_file(path, settings), True
+    except MemoryError:  # what is left of it may lie anywhere
+        reason = f"the scan needed more than {MEMORY_PER_WORKER >> 20} MiB"
+        return unexamined_report(path, reason), False
     except Exception as error:  # noqa: BLE001 - a defect here must not call a file clean
-        return unexamined_report(path, f"the scanner failed: {type(error).__name__}: {error}")
+        reason = f"the scanner failed: {type(error).__name__}: {error}"
+        return unexamined_report(path, reason), True

@@ -19,7 +19,7 @@ from dicomguard import nursery, wire
 from dicomguard.errors import DicomguardError
 from dicomguard.incomplete import unexamined_report
 from dicomguard.model import Report
-from dicomguard.nursery import ALIVE, BIRTH, KILL, LENGTH, MEMORY_PER_WORKER, NUMBERS
+from dicomguard.nursery import ALIVE, BIRTH, KILL, LENGTH, MEMORY_PER_WORKER, NUMBERS, RETIRED
 from dicomguard.scan import ScanSettings
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class _Worker:
         since: When it began with the first of them.
         unread: What it has sent of an answer that is not complete.
         verdict: Why it was told to end, in words.
+        has_answered: Whether it has ever sent a report.
     """
 
     channel: socket.socket
@@ -77,6 +78,7 @@ class _Worker:
     since: float = 0.0
     unread: bytearray = field(default_factory=bytearray)
     verdict: str = ""
+    has_answered: bool = False
 
     def can_take(self, task: Task) -> bool:
         """Whether it may be given a file beside those that it has."""
@@ -254,6 +256,7 @@ class Crew:
             except ValueError as error:
                 self._end(worker, f"the worker's answer makes no sense: {error}")
                 break
+            worker.has_answered = True
             task = worker.tasks.popleft()
             worker.ahead -= task.size or 0
             done.append((task, replace(report, path=task.path)))
@@ -274,6 +277,10 @@ class Crew:
             return []
         del self._by_channel[descriptor]
         worker.channel.close()
+        # One that says so before it has done anything says it of the file in its hand.
+        if worker.has_answered and os.waitstatus_to_exitcode(worker.status) == RETIRED:
+            self._waiting.extendleft(reversed(worker.tasks))
+            return []
         if not worker.tasks:
             return []
         victim = worker.tasks.popleft()
