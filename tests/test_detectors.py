@@ -321,7 +321,14 @@ def test_sequences_as_deep_as_honest_ones_are_no_finding() -> None:
 SETTINGS = ScanSettings(
     budgets=Budgets(depth=16, elements=5_000, inflated_bytes=1 << 20, seconds=5.0)
 )
-SMALL = sorted(fixture.data for fixture in all_fixtures().values() if len(fixture.data) < 16_384)
+SMALL = sorted(
+    data
+    for data in (
+        *(fixture.data for fixture in all_fixtures().values()),
+        *(make() for make in (*images.FIRING.values(), *images.NEAR_MISSES.values())),
+    )
+    if len(data) < 16_384
+)
 
 
 def check(data: bytes) -> Report:

@@ -822,6 +822,44 @@ def test_a_deflated_syntax_over_a_plain_data_set() -> None:
         assert paths(layout) == paths(walk(file.data))
 
 
+def _large(size: int) -> tuple[bytes, bytes]:
+    """A deflated file whose data set ends with ``size`` bytes, and that data set."""
+    content = carrier(has_pixels=False).body + element(PIXEL_DATA, "OB", bytes(size)).encoded
+    packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+    head = carrier("image_dfl.dcm").head
+    return head + packer.compress(content) + packer.flush(), content
+
+
+def test_a_data_set_that_is_inflated_twice_is_whole() -> None:
+    data, content = _large(20 << 20)
+    layout = walk(data + b"tail")
+    assert layout.inflated is not None
+    assert layout.inflated.error is None
+    assert layout.inflated.size == len(content)
+    assert layout.inflated.data[:] == content
+    assert layout.inflated.offset + layout.inflated.length == len(data)
+    assert paths(layout.inflated.layout)[-1] == "(7FE0,0010)"
+
+
+def test_of_a_data_set_that_is_too_large_little_is_held() -> None:
+    data, content = _large(40 << 20)
+    layout = walk(data, Budgets(inflated_bytes=30 << 20))
+    assert layout.inflated is not None
+    assert layout.inflated.error is StreamError.TOO_LARGE
+    assert 30 << 20 < layout.inflated.size <= 32 << 20
+    assert layout.inflated.data == content[: 16 << 20]
+
+
+def test_a_large_stream_that_is_cut_holds_what_there_is() -> None:
+    data, content = _large(20 << 20)
+    layout = walk(data[:-100])
+    assert layout.inflated is not None
+    assert layout.inflated.error is StreamError.BROKEN
+    held = layout.inflated.data
+    assert len(held) == layout.inflated.size > 16 << 20
+    assert held[:] == content[: len(held)]
+
+
 def test_a_stream_made_to_look_like_an_element_is_inflated() -> None:
     """Its first block is stored, and the block's header reads as (1010,EFxx), Zonal Map."""
     content = element(0x00080000, "UL", b"\0\0\0\0").encoded + carrier().body
