@@ -175,6 +175,19 @@ def test_any_bytes_are_segments_or_refused(values: bytes, width: int) -> None:
         assert 0 <= segmented.entries(values, width) <= segmented.ENTRIES
 
 
+# ---------------------------------------------------------------------- behind the end marker
+
+
+@pytest.mark.parametrize(("behind", "named"), [(b"", 0), (b"\xff" * 9, 0), (b"x" * 40, 1)])
+def test_what_stands_behind_the_end_marker_is_named(behind: bytes, named: int) -> None:
+    file = carrier(images.JPEG)
+    frame = images.parts(file)[1].rstrip(b"\0") + behind
+    found = scan_bytes(images.in_fragments(file, b"", frame + bytes(len(frame) % 2)).data).findings
+    assert [each.kind.category for each in found if each.kind.id == "PIX-JPEG"] == (
+        [Category.CONFORMANCE] * named
+    )
+
+
 # ---------------------------------------------------------------------- sloppy, and honest
 
 

@@ -101,6 +101,10 @@ _HEAD_BYTES = 256 << 10
 _LEAD_BYTES = 64
 """A codestream may begin so far into its fragment: some writers leave bytes before it."""
 _DELIMITER = b"\xfe\xff\xdd\xe0"
+_MARKED = (JPEG, JPEG_LS, JPEG_2000)
+_END_MARKER = b"\xff\xd9"
+_PADDING = 16
+"""Bytes behind an end marker that writers leave there, besides zeros."""
 _HITS = 1000
 """With more in one file no further frame is walked."""
 _ORDERS = 4
@@ -195,8 +199,8 @@ class CodecDetector:
             return
         hits = (hit for frame in _frames(source, codec) for check in CHECKS for hit in check(frame))
         yield from first_hits(source, islice(hits, _HITS))
-        if codec is RLE:
-            yield from first_hits(source, _expansion(source))
+        more = _expansion(source) if codec is RLE else _ends(source, codec)
+        yield from first_hits(source, islice(more, _HITS))
 
 
 def _frames(source: Source, codec: Codec) -> Iterator[_Frame]:
@@ -243,6 +247,24 @@ def _is_other(data: Data, part: Fragment, codec: Codec) -> bool:
     """Whether a frame is of another codec than the transfer syntax says: a wrong label, no more."""
     own = data[part.start : part.start + _LEAD_BYTES].startswith(codec.starts)
     return not own and starts_codestream(data, part)
+
+
+def _ends(source: Source, codec: Codec) -> Iterator[Hit]:
+    """Frames in a fragment each end with an end marker (T.81 B.1.1.3, T.800 A.4.4) and padding."""
+    if codec not in _MARKED:
+        return
+    data = source.data
+    for level in levels(source):
+        pixels = level.get(PIXEL_DATA)
+        if pixels is None or not pixels.is_container:
+            continue
+        _, parts = table_and_frames(data, pixels, codec)
+        for part in parts if len(parts) == max(1, level.frames) else ():
+            tail = data[max(part.start, part.end - _LEAD_BYTES) : part.end].rstrip(b"\0")
+            if tail and _END_MARKER not in tail[-_PADDING:]:
+                frame = _Frame(level, pixels, codec, part, Header())
+                detail = f"{codec.name} does not end with its end marker"
+                yield frame.hit(detail, decisive=False, offset=part.end - part.start - len(tail))
 
 
 def _expansion(source: Source) -> Iterator[Hit]:
