@@ -113,6 +113,26 @@ def test_object_streams_are_read_through_their_filters(
     assert "DOC-PDF-ACTIVE" in ids(document(data).data)
 
 
+@pytest.mark.parametrize("harm", ["checksum", "end", "name", "number"])
+def test_a_harmed_or_disguised_object_stream_is_read(harm: str) -> None:
+    inner = b"1 0 << /Type /Catalog /OpenAction << " + JS + b" >> >>"
+    packed = zlib.compress(inner)
+    packed = {"checksum": packed[:-1] + b"\0", "end": packed[:-6]}.get(harm, packed)
+    head = {
+        "name": b"/Type 9 0 R /F#69rst 4 /Filter 10 0 R /X (obj)",
+        "number": b"/First 11 0 R /Filter [/LZWDecode /FlateDecode]",
+    }.get(harm, b"/First 4 /Filter /FlateDecode")
+    data = PDF_HEAD + b"4 0 obj\n<< %s >>\nstream\n%s\nendstream\n%%%%EOF\n" % (head, packed)
+    assert "DOC-PDF-ACTIVE" in ids(document(data).data)
+
+
+def test_the_newest_of_two_objects_counts_as_well() -> None:
+    data = pdf_with(b"", extra=b" /OpenAction 7 0 R")
+    data += b"7 0 obj\n<< /S /GoTo /D [3 0 R /Fit] >>\nendobj\n" * 6
+    data += b"7 0 obj\n<< /S /URI /URI (http://192.0.2.1/) >>\nendobj\n%%EOF\n"
+    assert "DOC-PDF-ACTIVE" in ids(document(data).data)
+
+
 def test_an_object_stream_in_another_filter_is_said_to_be_opaque() -> None:
     stream = b"4 0 obj\n<< /N 1 /First 4 /Filter /LZWDecode >>\nstream\nabc\nendstream\nendobj\n"
     report = scan_bytes(document(PDF_HEAD + stream + b"%%EOF\n").data)
@@ -233,8 +253,16 @@ def test_a_document_is_held_to_its_type(content: bytes, mime: bytes, expected: s
 
 # ---------------------------------------------------------------------- nothing breaks it
 
+
+def objects_of_all() -> bytes:
+    """A PDF whose catalog lies in an object stream, and a stream of JavaScript."""
+    code = b"9 0 obj\n<< /Length 9 >>\nstream\nif(1){}\nendstream\nendobj\n"
+    return pdf_with(JS, hidden=True) + code + pdf_with(b"/S /JavaScript /JS 9 0 R")[9:]
+
+
 _SAMPLES = [
-    sample.data for sample in (*ACTIVE.values(), *HONEST.values()) if len(sample.data) < 9999
+    objects_of_all(),
+    *(each.data for each in (*ACTIVE.values(), *HONEST.values()) if len(each.data) < 9999),
 ]
 
 

@@ -14,8 +14,6 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import NamedTuple
 
 from dicomguard.payloads.memory import remembered
 from dicomguard.payloads.payload import Data
@@ -28,8 +26,12 @@ _STREAMS = 4096
 """Object streams that are inflated in one document."""
 _INFLATED = 1 << 26
 """Bytes to which they are inflated, all together."""
+_PIECE = 1 << 10
+"""Compressed bytes fed at once."""
 _OBJECT_MAX = 1 << 16
 """Bytes of one object that are looked at, its stream included."""
+_VERSIONS = 4
+"""Objects with one number: updates leave the old ones behind."""
 _OBJECTS = 1 << 18
 """Objects whose place is known."""
 _ASKED = 1 << 14
@@ -58,42 +60,54 @@ class Activity:
     opaque: str
 
 
-class _Part(NamedTuple):
-    """Bytes in which names are looked for.
-
-    Attributes:
-        raw: As they are stored, or inflated.
-        text: With the escapes of names undone.
-    """
-
-    raw: bytes
-    text: bytes
-
-
 @dataclass(slots=True)
 class _Document:
-    """What could be read of a document, and where its objects begin."""
+    """What can be read of a document, and where its objects begin.
 
-    parts: list[_Part] = field(default_factory=list)
+    Attributes:
+        inflated: The content of its object streams.
+        objects: Where the objects of one number begin: in the data, or in what was inflated.
+    """
+
+    data: Data
+    start: int
+    end: int
     opaque: str = ""
-    objects: dict[int, tuple[bytes, int]] = field(default_factory=dict)
+    inflated: list[bytes] = field(default_factory=list)
+    objects: dict[int, list[tuple[Data, int]]] = field(default_factory=dict)
     known: dict[re.Pattern[bytes], bool] = field(default_factory=dict)
 
-    def add(self, raw: bytes, objects: Iterable[tuple[int, int]]) -> None:
-        """Take bytes into the document; of objects with one number the first counts."""
-        self.parts.append(_Part(raw, _unescaped(raw)))
-        for number, at in islice(objects, _OBJECTS - len(self.objects)):
-            self.objects.setdefault(number, (raw, at))
+    def windows(self) -> Iterator[tuple[int, bytes]]:
+        """The document piece by piece, as it is stored."""
+        for at in range(self.start, self.end, _WINDOW):
+            yield at, self.data[at : min(at + _WINDOW + _NEAR, self.end)]
 
-    def body(self, number: int) -> bytes:
-        """The beginning of an object, as it is stored; empty if there is none of that number."""
-        raw, at = self.objects.get(number, (b"", 0))
-        return raw[at : at + _OBJECT_MAX]
+    def texts(self) -> Iterator[bytes]:
+        """All that can be read, with the escapes of names undone."""
+        for _, raw in self.windows():
+            yield _unescaped(raw)
+        for content in self.inflated:
+            yield _unescaped(content)
+
+    def note(self, holder: Data, objects: Iterable[tuple[int, int]]) -> None:
+        """Remember where objects begin; of many with one number the first and the last ones."""
+        for number, at in objects:
+            if number not in self.objects and len(self.objects) >= _OBJECTS:
+                self.opaque = "more objects than are read"
+                continue
+            places = self.objects.setdefault(number, [])
+            del places[_VERSIONS - 1 :]
+            places.append((holder, at))
+
+    def bodies(self, number: bytes) -> Iterator[bytes]:
+        """The beginnings of the objects of a number, as they are stored."""
+        for holder, at in self.objects.get(int(number), ()):
+            yield holder[at : at + _OBJECT_MAX]
 
     def has(self, pattern: re.Pattern[bytes]) -> bool:
         """Whether a pattern stands anywhere."""
         if pattern not in self.known:
-            self.known[pattern] = any(pattern.search(part.text) for part in self.parts)
+            self.known[pattern] = any(map(pattern.search, self.texts()))
         return self.known[pattern]
 
 
@@ -107,14 +121,14 @@ def activity(data: Data, start: int, end: int) -> Activity:
     document = _read(data, start, end)
     seen: dict[str, None] = {}
     asked: Counter[bytes] = Counter()
-    for part in document.parts:
-        for match in _WORDS.finditer(part.text):
+    for text in document.texts():
+        for match in _WORDS.finditer(text):
             word = match[1]
             asked[word] += 1
             if asked[word] > _ASKED:
                 document.opaque = document.opaque or "more actions than are read"
                 continue
-            said = _MEANINGS[word](document, part, match)
+            said = _MEANINGS[word](document, text, match)
             if said:
                 seen[said] = None
     return Activity(tuple(seen), document.opaque)
@@ -125,22 +139,21 @@ def activity(data: Data, start: int, end: int) -> Activity:
 _STREAM = re.compile(rb"(?<!end)stream(?:\r\n|\n|\r)")
 _OBJECT_STREAM = re.compile(rb"/First" + _END)
 _ENCRYPTED = re.compile(rb"/Encrypt" + _BLANK + rb"(?:<<|\d)")
-_FILTERS = re.compile(rb"/(FlateDecode|Fl|ASCIIHexDecode|AHx|ASCII85Decode|A85)" + _END)
-_OTHER_FILTER = re.compile(rb"/(?:LZWDecode|LZW|RunLengthDecode|RL|Crypt|Predictor)" + _END)
-_PAIR = re.compile(rb"(\d{1,10})[\0\t\n\f\r ]+(\d{1,10})[\0\t\n\f\r ]*")
+_FILTERS = re.compile(rb"/(ASCIIHexDecode|AHx|ASCII85Decode|A85)" + _END)
+_PREDICTOR = re.compile(rb"/Predictor" + _BLANK + rb"(?:[2-9]|1\d)")
+_OBJECT = re.compile(rb"(?<!\d)(\d{1,10})[\0\t\n\f\r ]{1,16}\d{1,5}[\0\t\n\f\r ]{1,16}obj")
+_PAIR = re.compile(rb"[\0\t\n\f\r ]*(\d{1,10})[\0\t\n\f\r ]+(\d{1,10})[\0\t\n\f\r ]*")
+_PAIRS = 1 << 10
+"""Objects of one stream; writers put some hundred into one."""
 
 
 def _read(data: Data, start: int, end: int) -> _Document:
-    document = _Document()
-    encrypted = False
+    document = _Document(data, start, end)
     left, streams = _INFLATED, 0
-    for at in range(start, end, _WINDOW):
-        raw = data[at : min(at + _WINDOW + _NEAR, end)]
-        document.add(raw, _objects_of_file(raw))
-        encrypted = encrypted or _ENCRYPTED.search(document.parts[-1].text) is not None
+    for at, raw in document.windows():
+        document.note(data, ((int(each[1]), at + each.end()) for each in _OBJECT.finditer(raw)))
         for match in _STREAM.finditer(raw):
             head = _unescaped(raw[max(0, match.start() - _NEAR) : match.start()])
-            head = head[head.rfind(b"obj") + 3 :]
             if not _OBJECT_STREAM.search(head):
                 continue
             streams += 1
@@ -148,12 +161,17 @@ def _read(data: Data, start: int, end: int) -> _Document:
                 document.opaque = "more object streams than are read"
                 break
             content = _undone(data, at + match.end(), end, head, left)
+            left -= len(content)
+            if not _PAIR.match(content):
+                content = b""
             if content:
-                left -= len(content)
-                document.add(content, _objects_of_stream(content))
-            else:
+                document.inflated.append(content)
+                document.note(content, _objects_of_stream(content))
+            # The head of another stream may be near; only this one's own makes it opaque.
+            own = head[head.rfind(b"obj") + 3 :]
+            if _OBJECT_STREAM.search(own) and (not content or _PREDICTOR.search(own)):
                 document.opaque = "object streams that cannot be read"
-    if encrypted:
+    if document.has(_ENCRYPTED):
         document.opaque = "encrypted"
     return document
 
@@ -166,66 +184,70 @@ def _unescaped(raw: bytes) -> bytes:
 
 
 def _undone(data: Data, start: int, end: int, head: bytes, room: int) -> bytes:
-    """The content of a stream with its filters undone as far as possible; empty if not."""
-    if _OTHER_FILTER.search(head):
-        return b""
-    filters = _FILTERS.findall(head)
+    """The content of a stream with its filters undone as far as possible; empty if not.
+
+    That it is deflated is told by its own first bytes, whatever its dictionary says.
+    """
     until = data.find(b"endstream", start, min(start + room, end))
-    content = data[start : until if until >= 0 else min(start + room, end)]
-    for name in filters:
-        try:
-            content = _UNDO[name](content, room)
-        except (ValueError, binascii.Error, zlib.error):
-            return b""
-    return content[:room]
+    content: bytes = data[start : until if until >= 0 else min(start + room, end)]
+    if not _is_zlib(content):
+        for name in _FILTERS.findall(head):
+            try:
+                content = _UNDO[name](content)
+            except (ValueError, binascii.Error):
+                return b""
+    return _inflated(content, room) if _is_zlib(content) else content
+
+
+def _is_zlib(content: bytes) -> bool:
+    """Whether a zlib header stands here (RFC 1950 section 2.2)."""
+    return len(content) > 2 and content[0] & 0x8F == 8 and (content[0] << 8 | content[1]) % 31 == 0
 
 
 def _inflated(content: bytes, room: int) -> bytes:
-    """What a damaged stream held up to the damage counts as well."""
-    stream, made = zlib.decompressobj(), b""
-    try:
-        made = stream.decompress(content, room)
-    except zlib.error:
-        stream = zlib.decompressobj()
-        for at in range(min(len(content), _NEAR)):
-            made += stream.decompress(content[at : at + 1], room) if not stream.eof else b""
-    return made
+    """What a damaged stream held up to the damage counts as well, to the byte in a short one."""
+    made, is_whole = _fed(content, room, _PIECE)
+    return made if is_whole or len(content) > _OBJECT_MAX else _fed(content, room, 1)[0]
 
 
-def _hex(content: bytes, _room: int) -> bytes:
+def _fed(content: bytes, room: int, piece: int) -> tuple[bytes, bool]:
+    """What a stream gives that is fed piece by piece, and whether it came to its end unharmed."""
+    stream, made = zlib.decompressobj(), bytearray()
+    for at in range(0, len(content), piece):
+        try:
+            made += stream.decompress(content[at : at + piece], max(room - len(made), 1))
+        except zlib.error:
+            return bytes(made), False
+        if stream.eof or len(made) >= room:
+            break
+    return bytes(made), True
+
+
+def _hex(content: bytes) -> bytes:
     digits = re.sub(rb"[^0-9A-Fa-f]", b"", content.partition(b">")[0])
     return bytes.fromhex((digits + b"0" * (len(digits) % 2)).decode())
 
 
-def _ascii85(content: bytes, _room: int) -> bytes:
+def _ascii85(content: bytes) -> bytes:
     return base64.a85decode(content.strip().removeprefix(b"<~").partition(b"~")[0])
 
 
-_UNDO: dict[bytes, Callable[[bytes, int], bytes]] = {
-    b"FlateDecode": _inflated, b"Fl": _inflated, b"ASCIIHexDecode": _hex, b"AHx": _hex,
-    b"ASCII85Decode": _ascii85, b"A85": _ascii85,
-}  # fmt: skip
-
-
-def _objects_of_file(raw: bytes) -> Iterator[tuple[int, int]]:
-    """Numbers of objects, and where they begin."""
-    for match in _OBJECT.finditer(raw):
-        yield int(match[1]), match.end()
+_UNDO: dict[bytes, Callable[[bytes], bytes]] = {
+    b"ASCIIHexDecode": _hex,
+    b"AHx": _hex,
+    b"ASCII85Decode": _ascii85,
+    b"A85": _ascii85,
+}
 
 
 def _objects_of_stream(content: bytes) -> Iterator[tuple[int, int]]:
-    """The same in an object stream: its head is pairs of number and offset."""
+    """Numbers of objects and where they begin; the head of the stream is such pairs."""
     pairs: list[tuple[int, int]] = []
     at = 0
     while len(pairs) < _PAIRS and (match := _PAIR.match(content, at)):
         pairs.append((int(match[1]), int(match[2])))
         at = match.end()
     return ((number, at + offset) for number, offset in pairs)
-
-
-_OBJECT = re.compile(rb"(?<!\d)(\d{1,10})[\0\t\n\f\r ]{1,16}\d{1,5}[\0\t\n\f\r ]{1,16}obj")
-_PAIRS = 1 << 10
-"""Objects of one stream; writers put some hundred into one."""
 
 
 # ---------------------------------------------------------------------- meaning
@@ -263,9 +285,9 @@ _HARMLESS = re.compile(
 )
 
 
-def _javascript(document: _Document, part: _Part, match: re.Match[bytes]) -> str:
+def _javascript(document: _Document, text: bytes, match: re.Match[bytes]) -> str:
     """``/JS``: what it may do; fields of forms compute and check with it."""
-    code = _code(document, part.text[match.start() : match.start() + _NEAR])
+    code = _code(document, text[match.start() : match.start() + _NEAR])
     return "JavaScript" if _REACHES_OUT.search(code) else ""
 
 
@@ -277,7 +299,11 @@ def _code(document: _Document, body: bytes) -> bytes:
         return b""
     if not value[3]:
         return _literal(body, value.end() - 1) if value[1] or value[2] else b""
-    stored = document.body(int(value[3]))
+    return b"\n".join(_stored_code(stored) for stored in document.bodies(value[3]))
+
+
+def _stored_code(stored: bytes) -> bytes:
+    """The JavaScript that an object is: a string or a stream."""
     value = _VALUE.match(stored)
     if value and (value[1] or value[2]):
         return _literal(stored, value.end() - 1)
@@ -288,12 +314,12 @@ def _code(document: _Document, body: bytes) -> bytes:
     return _undone(stored, stream.end(), len(stored), head, _OBJECT_MAX)
 
 
-def _on_loading(document: _Document, part: _Part, match: re.Match[bytes]) -> str:
+def _on_loading(document: _Document, text: bytes, match: re.Match[bytes]) -> str:
     """``/JavaScript`` as a key: scripts that run as soon as the document is open.
 
     Acrobat adds its own to forms and to documents with attachments.
     """
-    value = _VALUE.match(part.text, match.end())
+    value = _VALUE.match(text, match.end())
     if value is None or not (value[3] or value[4]):
         return ""
     if document.has(_ACROBAT):
@@ -317,7 +343,7 @@ def _literal(text: bytes, at: int) -> bytes:
     """The string at a place, of at most 64 KiB."""
     if text[at : at + 1] == b"<":
         digits = text[at + 1 : at + _OBJECT_MAX].partition(b">")[0]
-        return _plain(_hex(digits, 0))
+        return _plain(_hex(digits))
     depth, made = 0, bytearray()
     place, limit = at, min(at + _OBJECT_MAX, len(text))
     while place < limit:
@@ -356,13 +382,14 @@ def _plain(string: bytes) -> bytes:
     return string.replace(b"\0", b"").removeprefix(b"\xfe\xff")
 
 
-def _launch(document: _Document, part: _Part, match: re.Match[bytes]) -> str:
+def _launch(document: _Document, text: bytes, match: re.Match[bytes]) -> str:
     """``/Launch``: starts what it names. Links to other documents beside this one are honest."""
-    if not _is_kind(part, match):
+    if not _is_kind(text, match):
         return ""
-    around = part.text[max(0, match.start() - 256) : match.end() + 512]
+    around = text[max(0, match.start() - 256) : match.end() + 512]
     for reference in list(_FILE.finditer(around))[:_STEPS]:
-        around += b" " + _unescaped(document.body(int(reference[1]))[:512])
+        for stored in document.bodies(reference[1]):
+            around += b" " + _unescaped(stored[:512])
     names = list(_strings(around))
     return "starts a program" if any(map(_RUNS.search, names)) else ""
 
@@ -370,66 +397,66 @@ def _launch(document: _Document, part: _Part, match: re.Match[bytes]) -> str:
 _FILE = re.compile(rb"/(?:F|UF|Win|Unix|Mac)" + _BLANK + _REFERENCE)
 
 
-def _is_kind(part: _Part, match: re.Match[bytes]) -> bool:
+def _is_kind(text: bytes, match: re.Match[bytes]) -> bool:
     """Whether a name says what kind of action a dictionary is, or may be referred to for that."""
-    before = part.text[max(0, match.start() - 256) : match.start()]
+    before = text[max(0, match.start() - 256) : match.start()]
     return _KIND_OF.search(before) is not None
 
 
-def _rich_media(_document: _Document, _part: _Part, _match: re.Match[bytes]) -> str:
+def _rich_media(_document: _Document, _text: bytes, _match: re.Match[bytes]) -> str:
     return "rich media"
 
 
-def _dynamic_form(_document: _Document, part: _Part, match: re.Match[bytes]) -> str:
-    value = _VALUE.match(part.text, match.end())
+def _dynamic_form(_document: _Document, text: bytes, match: re.Match[bytes]) -> str:
+    value = _VALUE.match(text, match.end())
     return "XFA form" if value and (value[3] or value[5]) else ""
 
 
-def _attachment(_document: _Document, part: _Part, match: re.Match[bytes]) -> str:
+def _attachment(_document: _Document, text: bytes, match: re.Match[bytes]) -> str:
     """``/EF``: files in the document, by the names around."""
-    value = _VALUE.match(part.text, match.end())
+    value = _VALUE.match(text, match.end())
     if value is None or not (value[3] or value[4]):
         return ""
-    around = part.text[max(0, match.start() - 512) : match.end() + 512]
+    around = text[max(0, match.start() - 512) : match.end() + 512]
     return "program attached" if any(map(_PROGRAM.search, _strings(around))) else ""
 
 
 def _strings(text: bytes) -> Iterator[bytes]:
     for match in _STRING.finditer(text):
-        string = match[1] if match[1] is not None else _hex(match[2], 0)
+        string = match[1] if match[1] is not None else _hex(match[2])
         yield string.replace(b"\0", b"").strip()
 
 
-def _remote(_document: _Document, part: _Part, match: re.Match[bytes]) -> str:
+def _remote(_document: _Document, text: bytes, match: re.Match[bytes]) -> str:
     """``/GoToR``: another document; honest unless it is on somebody's server."""
-    around = part.text[max(0, match.start() - 512) : match.end() + 512]
-    share = _is_kind(part, match) and _SHARE.search(around)
+    around = text[max(0, match.start() - 512) : match.end() + 512]
+    share = _is_kind(text, match) and _SHARE.search(around)
     return "opens a document on a network share" if share else ""
 
 
-def _link(_document: _Document, part: _Part, match: re.Match[bytes]) -> str:
+def _link(_document: _Document, text: bytes, match: re.Match[bytes]) -> str:
     """``/URI`` that is no address."""
-    return "link that is a script" if _SCRIPT_LINK.match(part.text, match.end()) else ""
+    return "link that is a script" if _SCRIPT_LINK.match(text, match.end()) else ""
 
 
 _SCRIPT_LINK = re.compile(_BLANK + rb"\(\s*(?:javascript|vbscript|data:text/html)", re.IGNORECASE)
 
 
-def _on_opening(document: _Document, part: _Part, match: re.Match[bytes]) -> str:
+def _on_opening(document: _Document, text: bytes, match: re.Match[bytes]) -> str:
     """``/OpenAction``: a destination or an action."""
-    value = _VALUE.match(part.text, match.end())
+    value = _VALUE.match(text, match.end())
     if value is None or not (value[3] or value[4]):
         return ""
-    body = _inside(document, value[3]) if value[3] else _dictionary(part.text, value.end())
+    body = _inside(document, value[3]) if value[3] else _dictionary(text, value.end())
     return _automatic(document, body, _STEPS)
 
 
-def _on_events(document: _Document, part: _Part, match: re.Match[bytes]) -> str:
+def _on_events(document: _Document, text: bytes, match: re.Match[bytes]) -> str:
     """``/AA``: actions by event; those of opening, closing and printing count."""
-    value = _VALUE.match(part.text, match.end())
+    value = _VALUE.match(text, match.end())
     if value is None or not (value[3] or value[4]):
         return ""
-    body = _inside(document, value[3]) if value[3] else _dictionary(part.text, value.end())
+    body = _inside(document, value[3]) if value[3] else _dictionary(text, value.end())
     for event in list(_AUTOMATIC.finditer(body))[:_FOLLOWED]:
         inside = _dictionary(body, event.end())
         said = _automatic(document, _inside(document, event[2]) if event[2] else inside, _STEPS)
@@ -440,10 +467,13 @@ def _on_events(document: _Document, part: _Part, match: re.Match[bytes]) -> str:
 
 
 def _inside(document: _Document, number: bytes) -> bytes:
-    """The inside of the dictionary that an object is; empty if it is none."""
-    text = _unescaped(document.body(int(number)))
-    opening = _OPENING.match(text)
-    return _dictionary(text, opening.end()) if opening else b""
+    """The inside of the dictionaries that objects of a number are; empty if they are none."""
+    insides = []
+    for stored in document.bodies(number):
+        text = _unescaped(stored)
+        opening = _OPENING.match(text)
+        insides.append(_dictionary(text, opening.end()) if opening else b"")
+    return b" ".join(insides)
 
 
 _OPENING = re.compile(_BLANK + rb"<<")
@@ -452,10 +482,15 @@ _OPENING = re.compile(_BLANK + rb"<<")
 def _automatic(document: _Document, body: bytes, steps: int) -> str:
     """What an action does that nobody asked for, or the next one after it."""
     kind = _KIND.search(body)
-    if kind and not (kind[1] == b"JavaScript" and _HARMLESS.fullmatch(_code(document, body))):
+    if kind and not (kind[1] == b"JavaScript" and _is_harmless(_code(document, body))):
         return _BY_ITSELF[kind[1]]
     following = _NEXT.search(body) if steps else None
     return _automatic(document, _inside(document, following[1]), steps - 1) if following else ""
+
+
+def _is_harmless(code: bytes) -> bool:
+    """Whether code only formats fields or prints; what cannot be read is not."""
+    return bool(code.strip()) and _HARMLESS.fullmatch(code) is not None
 
 
 _BY_ITSELF = {
@@ -481,7 +516,7 @@ def _dictionary(text: bytes, at: int) -> bytes:
 
 _BRACKETS = re.compile(rb"<<|>>")
 
-_Meaning = Callable[[_Document, _Part, re.Match[bytes]], str]
+_Meaning = Callable[[_Document, bytes, re.Match[bytes]], str]
 
 _MEANINGS: dict[bytes, _Meaning] = {
     b"JS": _javascript,

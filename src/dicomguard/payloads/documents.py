@@ -110,9 +110,9 @@ def postscript(data: Data, hit: int, low: int, high: int) -> Payload | None:
 # --- Wavefront OBJ and MTL (PS3.3 A.85.2 and A.85.3 encapsulate them) -----------------------------
 
 _MODEL_PATH = re.compile(
-    rb"(?:mtllib|map_\w{1,8}|bump|disp|decal|refl|norm)[ \t](?:[^\r\n]{0,256}[ \t])?"
+    rb"(?:mtllib|map_\w{1,8}|bump|disp|decal|refl|norm)[ \t](?:[^\r\n=]{0,256}[ \t])?"
     rb"(?:(?P<share>\\\\[\w.-]|//[\w.-])|(?P<address>[a-z][a-z0-9+.-]{2,16}://)"
-    rb"|(?P<parent>\.\.[\\/])|(?P<absolute>/|~/|[A-Za-z]:[\\/]))"
+    rb"|(?P<parent>\.\.[\\/])|(?P<absolute>/[\w.]|~/|[A-Za-z]:[\\/]))"
     rb"(?P<rest>[^\r\n]{0,1024})",
     re.IGNORECASE,
 )

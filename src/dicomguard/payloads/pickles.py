@@ -39,7 +39,8 @@ _DANGEROUS_NAMES = re.compile(
 """What runs code whatever module it is said to come from."""
 _HARMLESS = re.compile(
     r"(?:builtins|__builtin__) (?:set|frozenset|bytearray|complex|slice|range|xrange|list|dict"
-    r"|tuple|object|int|long|float|bool|str|unicode|bytes|[A-Z]\w{1,64})"
+    r"|tuple|object|int|long|float|bool|str|unicode|bytes|iter|len|reversed|enumerate|zip"
+    r"|[A-Z]\w{1,64})"
     r"|_?io (?:BytesIO|StringIO)|functools partial|types SimpleNamespace"
     r"|pathlib (?:Pure)?(?:Posix|Windows)?Path"
 )
