@@ -270,6 +270,11 @@ def test_an_expired_entry_no_longer_applies_and_that_is_said(archive, tmp_path):
     assert f"no longer suppressed: EMB-PE: once (expired {YESTERDAY})" in late.err
 
 
+def test_an_id_that_no_finding_has_is_pointed_out(archive, tmp_path):
+    path = written(tmp_path, f'[[suppress]]\nid = "EMB-PEE"\nreason = "x"\nexpires = {TOMORROW}\n')
+    assert "there is no finding EMB-PEE" in check("--suppressions", path, archive).err
+
+
 def test_no_file_of_the_scanned_folder_suppresses_anything(archive, monkeypatch):
     written(archive, f'[[suppress]]\nid = "EMB-PE"\nreason = "x"\nexpires = {TOMORROW}\n')
     monkeypatch.chdir(archive)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from dicomguard.engine import ENGINES
+from dicomguard.findings.catalogue import declared
 from dicomguard.packs import Trust
 from dicomguard.payloads import naming
 from dicomguard.reports.escape import printable
@@ -106,6 +107,9 @@ def scan_settings(
     )
     for entry in () if quiet else settings.suppressions.expired():
         click.echo(f"note: no longer suppressed: {printable(str(entry))}", err=True)
+    ids = {entry.id for entry in settings.suppressions.entries if entry.id}
+    for id_ in sorted(ids - {kind.id for kind in declared(settings)} if ids else ids):
+        click.echo(f"note: nothing to suppress: there is no finding {printable(id_)}", err=True)
     _ = settings.pack
     if not quiet and not naming.is_available():
         click.echo(
