@@ -168,6 +168,26 @@ def test_commands_options_and_choices_are_completed(installed: dict[str, str]) -
     assert completed("dicomguard check --engine yara-", installed) == ["yara-x"]
 
 
+@pytest.mark.parametrize("words", ["check IM", "watch IM", "extract IM", "check --baseline IM"])
+def test_names_of_files_are_completed(words: str, installed: dict[str, str]) -> None:
+    """What else asks bash itself for files."""
+    script = (
+        'compopt() { echo "$@"; }\n'
+        "source <(dicomguard completions bash)\n"
+        f"COMP_WORDS=(dicomguard {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n"
+        "_dicomguard_completion dicomguard"
+    )
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env=installed,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "-o default\n", done.stderr
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completions_are_what_the_shell_understands(
     shell: str, tmp_path: Path, installed: dict[str, str]

@@ -31,9 +31,10 @@ _STANDARD_INPUT = "-"
 
 
 @click.command("check")
-@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.argument("paths", nargs=-1, type=click.Path(), metavar="[PATH]...")
 @click.option(
     "--files-from",
+    type=click.Path(allow_dash=True),
     metavar="FILE",
     help="Examine what is listed in this file too, one path a line; - for standard input.",
 )
