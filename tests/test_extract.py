@@ -27,6 +27,7 @@ from fixtures.executables import launcher, tiny_pe
 from fixtures.fixture import Fixture
 from fixtures.formats import noise
 from test_check import environment
+from vaults import actions_of, problems_of, store, trail_of, writer
 
 FIXTURES = all_fixtures()
 SIZED = [
@@ -253,3 +254,61 @@ def test_the_documentation_shows_what_is_printed(tmp_path: Path) -> None:
     text = (Path(__file__).parents[1] / "docs" / "extracting.md").read_text(encoding="utf-8")
     done = extract(put(tmp_path, FIXTURES["pe-nested"].data), tmp_path / "out")
     assert done.stdout.splitlines()[0] in text.splitlines()
+
+
+# ---------------------------------------------------------------------- out of the quarantine
+
+
+@pytest.fixture
+def quarantined(tmp_path: Path) -> tuple[Path, str]:
+    """A vault, and the id of the one file in it."""
+    data = FIXTURES["pe-nested"].data
+    path = put(tmp_path, data)
+    vault = tmp_path / "vault"
+    with writer(vault) as opened:
+        record = store(opened, path, data)
+    return vault, record.id
+
+
+def extract_quarantined(
+    vault: Path, record: str, to: Path, *options: str
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dicomguard", "quarantine", "extract", record]
+    command += ["--quarantine", str(vault), "--to", str(to), "--reason", "ticket 7", *options]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment(), timeout=120, check=False
+    )
+
+
+def test_payloads_come_out_of_the_quarantine(tmp_path: Path, quarantined: tuple[Path, str]) -> None:
+    vault, record = quarantined
+    to = tmp_path / "out"
+    done = extract_quarantined(vault, record, to, "--raw")
+    assert done.returncode == 0, done.stderr
+    assert raw(to) == [tiny_pe()]
+    assert manifest(to)["path"] == record, "the name of a file may tell of a patient"
+    last = trail_of(vault)[-1]
+    assert (str(last.action), last.record) == ("export", record)
+    assert last.reason == "payloads only: ticket 7"
+    assert problems_of(vault) == []
+
+
+def test_what_is_not_extracted_is_not_on_record_as_such(
+    tmp_path: Path, quarantined: tuple[Path, str]
+) -> None:
+    vault, record = quarantined
+    (tmp_path / "out").mkdir()
+    done = extract_quarantined(vault, record, tmp_path / "out")
+    assert done.returncode == 2
+    assert "nothing is overwritten" in done.stderr
+    assert actions_of(vault)[-2:] == ["export", "export-undone"]
+
+
+def test_nothing_comes_out_of_the_quarantine_without_a_reason(
+    tmp_path: Path, quarantined: tuple[Path, str]
+) -> None:
+    vault, record = quarantined
+    done = extract_quarantined(vault, record, tmp_path / "out", "--reason", " ")
+    assert done.returncode == 2
+    assert not (tmp_path / "out").exists()
+    assert actions_of(vault) == ["store"]

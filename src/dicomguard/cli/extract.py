@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from dicomguard.cli.options import rules_option, scan_settings
-from dicomguard.extraction import extracted, write
+from dicomguard.extraction import Manifest, extracted, write
 from dicomguard.reports.escape import printable
 from dicomguard.reports.summary import ExitCode
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def extract_options(command: _Command) -> _Command:
+    """Options of commands that take payloads out."""
+    for option in (
+        rules_option,
+        click.option(
+            "--raw",
+            is_flag=True,
+            help="Write the payloads as they are: live malware, which anti-virus may delete.",
+        ),
+        click.option(
+            "--to",
+            "folder",
+            type=click.Path(path_type=Path),
+            required=True,
+            metavar="DIR",
+            help="A folder that does not exist yet.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command("extract")
 @click.argument("path", type=click.Path(), metavar="FILE")
-@click.option(
-    "--to",
-    "folder",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="DIR",
-    help="A folder that does not exist yet.",
-)
-@click.option(
-    "--raw",
-    is_flag=True,
-    help="Write the payloads as they are: live malware, which anti-virus may delete.",
-)
-@rules_option
+@extract_options
 def extract_command(path: str, folder: Path, rule_folders: tuple[Path, ...], *, raw: bool) -> None:
     """Take every payload out of a file, to its true extent and unwrapped.
 
@@ -46,8 +59,12 @@ def extract_command(path: str, folder: Path, rule_folders: tuple[Path, ...], *, 
       dicomguard extract IM0001 --to payloads-of-IM0001
     """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
     settings = scan_settings(rule_folders, engine=None, strict=False)
-    found, contents = extracted(path, settings)
-    manifest = write(folder, found, contents, raw=raw)
+    manifest, contents = extracted(path, settings)
+    tell(write(folder, manifest, contents, raw=raw), folder)
+
+
+def tell(manifest: Manifest, folder: Path) -> None:
+    """Say what was taken out; exits if it may not be all."""
     for payload in manifest.payloads:
         worst = payload.findings[0]
         chain = "".join(f" › {wrapping}" for wrapping in worst.chain)  # noqa: RUF001
@@ -58,8 +75,8 @@ def extract_command(path: str, folder: Path, rule_folders: tuple[Path, ...], *, 
             )
         )
     count = len(manifest.payloads)
-    files = "1 payload" if count == 1 else f"{count or 'no'} payloads"
-    click.echo(f"{files} of {printable(path)} in {printable(str(folder))}")
+    payloads = "1 payload" if count == 1 else f"{count or 'no'} payloads"
+    click.echo(printable(f"{payloads} of {manifest.path} in {folder}"))
     for reason in manifest.unexamined:
         click.echo(printable(f"not examined: {reason}"), err=True)
     if manifest.unexamined:

@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import click
 
+from dicomguard.cli.extract import extract_options, tell
+from dicomguard.cli.options import scan_settings
+from dicomguard.extraction import extracted_from, write
 from dicomguard.quarantine import (
     LONGEST_REASON,
     DamagedError,
@@ -23,6 +27,7 @@ from dicomguard.quarantine import (
     export,
     kept_objects,
     purge,
+    released_in_part,
     restore,
 )
 from dicomguard.reports.escape import printable
@@ -180,6 +185,37 @@ def export_command(record_id: str, vault: str, target: str, reason: str) -> None
     with _opened(vault) as opened:
         export(opened, opened.record(record_id), target, reason=reason)
     click.echo(f"exported {printable(target)}")
+
+
+@quarantine_group.command("extract")
+@click.argument("record_id", metavar="ID")
+@_vault_option
+@extract_options
+@_reason_option
+def extract_command(
+    record_id: str,
+    vault: str,
+    folder: Path,
+    rule_folders: tuple[Path, ...],
+    reason: str,
+    *,
+    raw: bool,
+) -> None:
+    """Take the payloads out of a quarantined file, to hand them on without the patient's image.
+
+    As `dicomguard extract` does; the file itself does not leave the quarantine.
+
+    \b
+    Examples
+      dicomguard quarantine extract 2026 --quarantine /data/vault --to payloads --reason x
+    """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
+    settings = scan_settings(rule_folders, engine=None, strict=False)
+    with _opened(vault) as opened:
+        record = opened.record(record_id)
+        with released_in_part(opened, record, reason=reason) as original:
+            manifest, contents = extracted_from(original.fileno(), record.id, settings)
+            manifest = write(folder, manifest, contents, raw=raw)
+    tell(manifest, folder)
 
 
 @quarantine_group.command("purge")

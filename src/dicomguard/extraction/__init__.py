@@ -2,6 +2,6 @@
 
 from dicomguard.extraction.folder import write
 from dicomguard.extraction.manifest import Manifest
-from dicomguard.extraction.process import extracted
+from dicomguard.extraction.process import extracted, extracted_from
 
-__all__ = ["Manifest", "extracted", "write"]
+__all__ = ["Manifest", "extracted", "extracted_from", "write"]

@@ -3,7 +3,7 @@
 from dicomguard.quarantine.errors import DamagedError, VaultError
 from dicomguard.quarantine.purge import kept_objects, purge
 from dicomguard.quarantine.record import Record
-from dicomguard.quarantine.release import export, restore
+from dicomguard.quarantine.release import export, released_in_part, restore
 from dicomguard.quarantine.trail import LONGEST_REASON, Action, Entry
 from dicomguard.quarantine.vault import Vault
 from dicomguard.quarantine.verify import Problem, Verification
@@ -23,5 +23,6 @@ __all__ = [
     "export",
     "kept_objects",
     "purge",
+    "released_in_part",
     "restore",
 ]

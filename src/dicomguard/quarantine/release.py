@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from tempfile import TemporaryFile
+from typing import BinaryIO
 
 from dicomguard.files import NewFile, opened_folder
 from dicomguard.quarantine import objects
@@ -109,6 +111,33 @@ def export(vault: Vault, record: Record, target: str, *, reason: str) -> None:
         )
         footer = {name: digest.hexdigest() for name, digest in digests.items()}
         objects.with_metadata(source, file.stream, header, footer | {"length": str(size)})
+
+
+@contextmanager
+def released_in_part(vault: Vault, record: Record, *, reason: str) -> Iterator[BinaryIO]:
+    """The original bytes in a file without a name, to take payloads out of them.
+
+    Args:
+        vault: Where the record is.
+        record: Of what.
+        reason: Why, for the audit trail, which has it before the body runs.
+
+    Raises:
+        DamagedError: The object is not the original bytes.
+        VaultError: The audit trail cannot be written.
+    """
+    with TemporaryFile() as original:
+        vault.decode(record, original)
+        original.flush()
+        entry = Entry.now(Action.EXPORT, record.id, record.sha256, f"payloads only: {reason}")
+        _announce(vault, entry)
+        try:
+            yield original
+        except BaseException as error:
+            undone = f"{type(error).__name__}: no payloads were written"
+            with suppress(VaultError):
+                _announce(vault, Entry.now(Action.EXPORT_UNDONE, record.id, record.sha256, undone))
+            raise
 
 
 def _require_own_rights(vault: Vault) -> None:
