@@ -473,9 +473,9 @@ FINDING_KEYS = {
     "reference", "attack",
 }  # fmt: skip
 SUMMARY_KEYS = {
-    "type", "schema", "dicomguard", "rules", "engine", "started", "seconds", "interrupted", "files",
-    "bytes", "verdicts", "not_fully_examined", "unexamined", "skipped", "suppressed", "findings",
-    "exit_code",
+    "type", "schema", "dicomguard", "rules", "engine", "packs", "started", "seconds", "interrupted",
+    "files", "bytes", "verdicts", "not_fully_examined", "unexamined", "skipped", "suppressed",
+    "findings", "exit_code",
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import fields, replace
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from dicomguard.model import Instance, Region, Suppressed
 from dicomguard.reports import escape
 from dicomguard.reports.csv import cell
 from dicomguard.reports.formats import FORMATS
-from dicomguard.reports.model import FileRecord, schema, to_json
+from dicomguard.reports.model import FileRecord, PackRecord, schema, to_json
 from dicomguard.reports.renderer import NORMAL, Detail
 from dicomguard.reports.summary import Summary
 from fixtures.build import all_fixtures
@@ -310,6 +311,18 @@ def test_totals_tell_threats_from_the_rest() -> None:
     assert "inventory: PRIV-TEST 2\n" in shown
 
 
+def test_totals_say_how_old_the_rules_are() -> None:
+    packs = (
+        PackRecord(name="core", version="1.2", released="2026-01-31"),
+        PackRecord(name="own", version="3", released=None),
+    )
+    summary = Summary(rules="r", engine="e", packs=packs, started=datetime(2026, 3, 2, tzinfo=UTC))
+    shown = rendered("text", summary=summary)
+    assert "rule pack core 1.2 of 2026-01-31, 30 days old\n" in shown
+    assert "rule pack own 3, of unknown age\n" in shown
+    assert "rule pack core 1.2 of 2026-01-31" in rendered("html", summary=summary)
+
+
 def test_totals_say_why_something_was_not_examined() -> None:
     one = replace(REPORT, unexamined=("Permission denied",))
     many = [replace(REPORT, unexamined=(f"reason {n}",)) for n in range(200)]
@@ -485,7 +498,8 @@ def hostile(attack: str) -> Report:
 
 
 def hostile_summary(attack: str) -> Summary:
-    summary = Summary(rules=attack, engine=attack)
+    pack = PackRecord(name=attack, version=attack, released="2026-11-22")
+    summary = Summary(rules=attack, engine=attack, packs=(pack,))
     summary.skipped[attack] = 1
     return summary
 

@@ -16,7 +16,7 @@ import click
 from dicomguard.batch import Batch
 from dicomguard.cli.interrupt import CtrlC
 from dicomguard.cli.options import scan_options, scan_settings
-from dicomguard.cli.outputs import Reports, opened, output_options, outputs
+from dicomguard.cli.outputs import Reports, opened, output_options, outputs, summary_of
 from dicomguard.cli.progress import ProgressBar
 from dicomguard.discover import Candidate, discover
 from dicomguard.errors import DicomguardError
@@ -138,7 +138,7 @@ def check_command(
     if any(each.format.draws for each in to):
         settings = replace(settings, draw=frozenset(Verdict) - {Verdict.CLEAN})
     known = Baseline() if write_baseline else None
-    summary = Summary(rules=settings.rules_version, engine=settings.pack.engine)
+    summary = summary_of(settings.pack)
     ledgers = Ledgers(cache_file, state, settings)
     summary.verdicts.update(ledgers.verdicts)
     summary.incomplete += summary.verdicts[Verdict.INCOMPLETE]
@@ -172,11 +172,12 @@ def _run(
     with ExitStack() as spools, ctrl_c.caught():
         try:
             candidates: Iterable[Candidate] = _candidates(paths, spools, spooled)
-            total = 0
+            files = size = 0
             if not quiet and ProgressBar.is_wanted():
                 candidates = list(candidates)
-                total = sum(not candidate.skipped for candidate in candidates)
-            with ProgressBar(total) as progress, closing(batch.reports(candidates)) as made:
+                files = sum(not each.skipped for each in candidates)
+                size = sum(each.size for each in candidates)
+            with ProgressBar(files, size) as progress, closing(batch.reports(candidates)) as made:
                 for candidate, report in made:
                     with ctrl_c.held(), progress.aside():
                         if candidate.path in spooled:

@@ -11,12 +11,12 @@ import click
 
 from dicomguard.batch import Batch
 from dicomguard.cli.options import rules_option, scan_settings
+from dicomguard.cli.outputs import summary_of
 from dicomguard.discover import Candidate
 from dicomguard.model import Verdict
 from dicomguard.reports.formats import FORMATS
 from dicomguard.reports.model import FileRecord
 from dicomguard.reports.renderer import Detail, Renderer
-from dicomguard.reports.summary import Summary
 
 
 @click.command("map")
@@ -69,7 +69,7 @@ def map_command(
     """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
     settings = scan_settings(rule_folders, None, strict=False)
     settings = replace(settings, draw=frozenset(Verdict))
-    summary = Summary(rules=settings.rules_version, engine=settings.pack.engine)
+    summary = summary_of(settings.pack)
     with (
         closing(_renderer(format_, Detail(verbose=verbose), depth, elements)) as renderer,
         closing(Batch(settings, 1).reports([Candidate(file, named=True)])) as reports,

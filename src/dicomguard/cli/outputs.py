@@ -17,9 +17,10 @@ from dicomguard.model import Report
 from dicomguard.reports import destination
 from dicomguard.reports.destination import STANDARD_OUTPUT
 from dicomguard.reports.formats import FORMATS, Format, of_name
-from dicomguard.reports.model import FileRecord
+from dicomguard.reports.model import FileRecord, PackRecord
 from dicomguard.reports.renderer import Detail, Renderer
 from dicomguard.reports.summary import Summary
+from dicomguard.rules import RulePack
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -98,6 +99,20 @@ def outputs(
         msg = "--output names the same file twice"
         raise DicomguardError(msg)
     return made
+
+
+def summary_of(rules: RulePack) -> Summary:
+    """Empty totals of a run by these rules."""
+    packs = [
+        PackRecord(
+            name=pack.manifest.name,
+            version=pack.manifest.version,
+            released=pack.manifest.released.isoformat() if pack.manifest.released else None,
+        )
+        for pack in rules.packs
+        if pack.manifest
+    ]
+    return Summary(rules=rules.version, engine=rules.engine, packs=tuple(packs))
 
 
 class Reports:

@@ -21,11 +21,13 @@ class ProgressBar:
     """Files done, rate and time left; nothing where nobody looks.
 
     Args:
-        total: Number of files.
+        files: Number of files.
+        size: Bytes of all of them, which the time left is reckoned by.
     """
 
-    def __init__(self, total: int) -> None:
-        self._total = total
+    def __init__(self, files: int, size: int) -> None:
+        self._files = files
+        self._size = size
         self._started = time.monotonic()
         self._bar: Progress | None = None
 
@@ -48,15 +50,16 @@ class ProgressBar:
             return
         if self._bar is None:
             self._bar = _bar()
-            self._bar.add_task("", total=self._total, rate="")
+            self._bar.add_task("", total=self._size, told="")
             self._bar.start()
-        rate = f"{summary.bytes / elapsed / (1 << 20):.0f} MiB/s"
-        self._bar.update(self._bar.task_ids[0], completed=summary.files, rate=rate)
+        files, mebibytes = summary.files / elapsed, summary.bytes / elapsed / (1 << 20)
+        told = f"{summary.files}/{self._files} files  {files:.0f} files/s, {mebibytes:.0f} MiB/s"
+        self._bar.update(self._bar.task_ids[0], completed=summary.bytes, told=told)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Take the bar away while something is written to standard output."""
-        if self._bar is None:
+        """Take the bar away while something may be written over it."""
+        if self._bar is None or not sys.stdout.isatty():
             yield
             return
         self._bar.stop()
@@ -71,7 +74,6 @@ def _bar() -> Progress:
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import (  # noqa: PLC0415
         BarColumn,
-        MofNCompleteColumn,
         Progress,
         TextColumn,
         TimeRemainingColumn,
@@ -79,8 +81,7 @@ def _bar() -> Progress:
 
     return Progress(
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("files  {task.fields[rate]}  left"),
+        TextColumn("{task.fields[told]}  left"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,

@@ -207,6 +207,18 @@ class FindingTotal(Struct, frozen=True, kw_only=True):
         )
 
 
+class PackRecord(Struct, frozen=True, kw_only=True):
+    """A pack of rules that says what it is."""
+
+    name: str
+    version: str
+    released: Annotated[str | None, Meta(description="When it was made, 2027-01-31.")]
+
+    def __str__(self) -> str:
+        made = f" of {self.released}" if self.released else ""
+        return f"{self.name} {self.version}{made}"
+
+
 class SummaryRecord(Struct, frozen=True, kw_only=True, tag_field="type", tag="summary"):
     """What a run amounts to."""
 
@@ -214,6 +226,7 @@ class SummaryRecord(Struct, frozen=True, kw_only=True, tag_field="type", tag="su
     dicomguard: Annotated[str, Meta(description="Version of dicomguard.")] = VERSION
     rules: Annotated[str, Meta(description="Number and hash of the rules.")]
     engine: str
+    packs: tuple[PackRecord, ...]
     started: Annotated[str, Meta(description="UTC, ISO 8601.")]
     seconds: Annotated[float, Meta(ge=0)]
     interrupted: Annotated[

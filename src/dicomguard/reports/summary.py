@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from enum import IntEnum
 
 from dicomguard.model import FindingKind, Report, Verdict
-from dicomguard.reports.model import FindingTotal, SummaryRecord
+from dicomguard.reports.model import FindingTotal, PackRecord, SummaryRecord
 
 _MOST_REASONS = 100
 """Different reasons that are counted by themselves."""
@@ -42,6 +42,7 @@ class Summary:
     Attributes:
         rules: Number and hash of the rules.
         engine: What they ran in.
+        packs: Where they come from, and how old they are.
         verdicts: Files by verdict.
         bytes: Total size of the files.
         kinds: Every kind of finding seen, by id.
@@ -56,6 +57,7 @@ class Summary:
 
     rules: str
     engine: str
+    packs: tuple[PackRecord, ...] = ()
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     bytes: int = 0
     kinds: dict[str, FindingKind] = field(default_factory=dict)
@@ -108,6 +110,7 @@ class Summary:
         return SummaryRecord(
             rules=self.rules,
             engine=self.engine,
+            packs=self.packs,
             started=self.started.isoformat(timespec="seconds"),
             seconds=round(self.seconds, 3),
             interrupted=self.interrupted,

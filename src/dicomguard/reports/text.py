@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import date
 from typing import TextIO
 
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.text import Text
 from dicomguard.incomplete import INCOMPLETE
 from dicomguard.model import Category, Severity, Verdict
 from dicomguard.reports import escape
-from dicomguard.reports.model import FileRecord, FindingRecord, SummaryRecord
+from dicomguard.reports.model import FileRecord, FindingRecord, PackRecord, SummaryRecord
 from dicomguard.reports.renderer import NORMAL, Detail, Renderer
 
 VERDICT_STYLE = {
@@ -131,16 +132,25 @@ class TextReport(Renderer):
         """Write the totals."""
         if self._detail.quiet:
             return
-        out = self._console
+        self._counts(summary)
+        self._not_examined(summary)
+        self._by_id(summary)
+        self._made_by(summary)
+
+    def _counts(self, summary: SummaryRecord) -> None:
         if summary.interrupted:
-            out.print(Text("interrupted: these are the totals of what was examined by then", "red"))
+            told = "interrupted: these are the totals of what was examined by then"
+            self._console.print(Text(told, "red"))
         files = "1 file" if summary.files == 1 else f"{summary.files} files"
         counts = Text(f"{files}, {size(summary.bytes)}: ")
         for index, verdict in enumerate(reversed(Verdict)):
             count = summary.verdicts[str(verdict)]
             style = VERDICT_STYLE[verdict] if count else "dim"
             counts.append(f"{', ' if index else ''}{count} {verdict}", style)
-        out.print(counts)
+        self._console.print(counts)
+
+    def _not_examined(self, summary: SummaryRecord) -> None:
+        out = self._console
         if summary.not_fully_examined:
             out.print(f"{summary.not_fully_examined} not fully examined (included above)")
         reasons = sorted(summary.unexamined.items(), key=lambda item: -item[1])
@@ -154,9 +164,11 @@ class TextReport(Renderer):
                 for what, n in summary.skipped.items()
             )
             out.print(f"not opened: {skipped}")
+
+    def _by_id(self, summary: SummaryRecord) -> None:
         if summary.suppressed:
             ids = ", ".join(f"{id_} {n}" for id_, n in summary.suppressed.items())
-            out.print(Text(f"suppressed: {escape.printable(ids)}"))
+            self._console.print(Text(f"suppressed: {escape.printable(ids)}"))
         for category in Category:
             found = [
                 f"{escape.printable(each.id)} {each.count}"
@@ -165,18 +177,24 @@ class TextReport(Renderer):
             ]
             if found:
                 style = "" if category in (Category.MALWARE, Category.EXPLOIT) else "dim"
-                out.print(Text(f"{category}: {', '.join(found)}", style))
-        rate = f"{summary.files / summary.seconds:.0f} files/s" if summary.seconds else "at once"
+                self._console.print(Text(f"{category}: {', '.join(found)}", style))
+
+    def _made_by(self, summary: SummaryRecord) -> None:
+        rate = "at once"
         if summary.seconds:
+            rate = f"{summary.files / summary.seconds:.0f} files/s"
             rate += f", {size(int(summary.bytes / summary.seconds))}/s"
-        out.print(Text(f"{duration(summary.seconds)}: {rate}", "dim"))
-        out.print(
-            Text(
-                f"dicomguard {summary.dicomguard}, {escape.printable(summary.rules)},"
-                f" engine {escape.printable(summary.engine)}",
-                "dim",
-            )
-        )
+        rules = escape.printable(f"{summary.rules}, engine {summary.engine}")
+        lines = [
+            f"{duration(summary.seconds)}: {rate}",
+            f"dicomguard {summary.dicomguard}, {rules}",
+            *(
+                f"rule pack {escape.printable(str(pack))}{_age(pack, summary)}"
+                for pack in summary.packs
+            ),
+        ]
+        for line in lines:
+            self._console.print(Text(line, "dim"))
 
 
 def where(finding: FindingRecord) -> str:
@@ -217,6 +235,14 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _age(pack: PackRecord, summary: SummaryRecord) -> str:
+    """How old a pack was when the run began."""
+    if not pack.released:
+        return ", of unknown age"
+    days = date.fromisoformat(summary.started[:10]) - date.fromisoformat(pack.released)
+    return f", {days.days} days old"
 
 
 def _shortened(run: re.Match[str]) -> str:
