@@ -312,6 +312,15 @@ def test_a_miscounted_group_length_weighs_only_if_it_leads_to_an_element() -> No
         assert [kind.severity for kind in found] == [severity]
 
 
+def test_a_bomb_is_as_bad_as_what_its_stream_promises() -> None:
+    file, packer = carrier("image_dfl.dcm"), zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    body = packer.compress(file.body + bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    million = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    report = scan_bytes(file.head + body + million * 1100 + packer.flush())
+    bombs = [each.kind.severity for each in report.findings if each.kind.id == "DS-DEFLATE-BOMB"]
+    assert bombs == [Severity.HIGH]
+
+
 def test_sequences_as_deep_as_honest_ones_are_no_finding() -> None:
     assert not scan_bytes(_nested(6)).findings
 

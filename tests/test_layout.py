@@ -846,7 +846,7 @@ def test_of_a_data_set_that_is_too_large_little_is_held() -> None:
     layout = walk(data, Budgets(inflated_bytes=30 << 20))
     assert layout.inflated is not None
     assert layout.inflated.error is StreamError.TOO_LARGE
-    assert 30 << 20 < layout.inflated.size <= 32 << 20
+    assert abs(layout.inflated.size - len(content)) < 4 << 20
     assert layout.inflated.data == content[: 16 << 20]
 
 

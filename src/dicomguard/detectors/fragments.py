@@ -48,7 +48,7 @@ EXTENDED_TABLE = FindingKind(
     attack="T1203",
 )
 
-_OFFSETS, _LENGTHS = 0x7FE00001, 0x7FE00002
+_OFFSETS, _LENGTHS, _TOTAL = 0x7FE00001, 0x7FE00002, 0x7FE00003
 _TINY = 4
 _END_MARKER = b"\xff\xd9"
 _ENTRIES = 1 << 18
@@ -153,6 +153,15 @@ def _extended_table(each: _Encapsulated) -> Iterator[Hit]:
         yield Hit.at(EXTENDED_TABLE, sizes, f"length {max(lengths)} in {room} bytes")
 
 
+def _total(each: _Encapsulated) -> Iterator[Hit]:
+    """Encapsulated Pixel Data Value Total Length fits in the file (PS3.3 C.7.6.3.1.8)."""
+    element = each.level.get(_TOTAL)
+    said = _quads(each.level, element) if element is not None else ()
+    is_beyond = any(total > each.level.source.layout.size for total in said)
+    if element is not None and is_beyond and not each.level.is_cut:
+        yield Hit.at(EXTENDED_TABLE, element, f"{said[0]} bytes of pixel data")
+
+
 def _quads(level: Level, element: Element) -> tuple[int, ...]:
     count = min((element.end - element.value) // 8, _ENTRIES)
     order = ">" if element.big_endian else "<"
@@ -160,7 +169,7 @@ def _quads(level: Level, element: Element) -> tuple[int, ...]:
 
 
 Check = Callable[[_Encapsulated], Iterator[Hit]]
-CHECKS: tuple[Check, ...] = (_tiny, _odd, _too_few, _basic_table, _extended_table)
+CHECKS: tuple[Check, ...] = (_tiny, _odd, _too_few, _basic_table, _extended_table, _total)
 
 
 class FragmentDetector:

@@ -184,7 +184,7 @@ _DECISIVE_TAGS = frozenset(
 _HUGE_OVERRUN = 64 << 20
 _SMALL_FILE = 1 << 20
 _DEEP, _DANGEROUS = 16, 64
-_BOMB_RATIO, _BOMB_BYTES = 200, 64 << 20
+_BOMB_RATIO, _BOMB_BYTES, _BOMB_DANGEROUS = 200, 64 << 20, 1 << 30
 
 
 class StructureDetector:
@@ -210,9 +210,11 @@ class StructureDetector:
             yield source.finding(kind, start, layout.size, detail=f"{layout.depth} levels")
         inflated = layout.inflated
         if inflated and inflated.size > max(_BOMB_BYTES, _BOMB_RATIO * inflated.length):
-            detail = f"{inflated.length} bytes make {inflated.size} or more"
+            is_huge = inflated.size > _BOMB_DANGEROUS
+            kind = replace(BOMB, severity=Severity.HIGH) if is_huge else BOMB
+            detail = f"{inflated.length} bytes make about {inflated.size}"
             start = inflated.offset
-            yield source.finding(BOMB, start, start + inflated.length, detail=detail)
+            yield source.finding(kind, start, start + inflated.length, detail=detail)
         abused = (each for each in layout.elements if not each.tag & 0xFFFF and _is_abused(each))
         yield from first_of(source, GROUP_LENGTH, abused)
 

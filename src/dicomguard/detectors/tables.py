@@ -145,6 +145,15 @@ def _palettes(level: Level) -> Iterator[Hit]:
             yield Hit.at(PALETTE, table, f"{entries} entries of {bits} bits in {stored} bytes")
 
 
+def _unlike_palettes(level: Level) -> Iterator[Hit]:
+    """All palettes have as many entries (PS3.3 C.7.6.3.1.5): readers allocate by the first."""
+    said = [_descriptor(level, level.get(tag)) for tag in _DESCRIPTORS]
+    counts = [each[0] for each in said if each is not None]
+    element = level.get(_DESCRIPTORS[0])
+    if element is not None and max(counts, default=0) - min(counts, default=0) > _OFF_BY:
+        yield Hit.at(PALETTE, element, f"palettes of {' and '.join(map(str, counts))} entries")
+
+
 def _segments(level: Level) -> Iterator[Hit]:
     """Segmented palettes: each segment in the data, all of them as many as the descriptor says."""
     for tag, _, packed in _CHANNELS:
@@ -230,6 +239,7 @@ def _waveforms(level: Level) -> Iterator[Hit]:
 
 CHECKS: tuple[Check, ...] = (
     _palettes,
+    _unlike_palettes,
     _segments,
     _beyond_palette,
     _lookup,

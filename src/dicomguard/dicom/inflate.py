@@ -19,7 +19,8 @@ class Stream(NamedTuple):
 
     Attributes:
         data: The inflated bytes; of more than the budget allows only the first ones.
-        size: How many there are, or were counted before an error.
+        size: How many there are, or were counted before an error; of what is too large, how many
+            there are if the rest inflates as the beginning did.
         end: Offset after the stream; that of the data after an error.
         error: How it ended, where it did not end well.
     """
@@ -31,10 +32,14 @@ class Stream(NamedTuple):
 
 
 class _Inflater:
-    """One pass over a stream; ``end`` and ``error`` hold once `steps` has come to its end."""
+    """One pass over a stream; ``end`` and ``error`` hold once `steps` has come to its end.
+
+    ``consumed`` counts the bytes of the stream that were inflated so far.
+    """
 
     def __init__(self, data: Data, start: int, window: int) -> None:
         self.data, self.start, self.window = data, start, window
+        self.consumed = 0
         self.end = len(data)
         self.error: StreamError | None = None
 
@@ -52,6 +57,7 @@ class _Inflater:
                     self.error = StreamError.BROKEN
                     return
                 pending = stream.unconsumed_tail
+                self.consumed = position - self.start - len(pending)
                 yield made
         except zlib.error:
             self.error = StreamError.BROKEN
@@ -79,6 +85,7 @@ def inflate(data: Data, start: int, window: int, budget: int) -> Stream:
         size += len(made)
         if size > budget:
             first = b"".join(held)[: min(_HELD, budget)]
+            size = size * (len(data) - start) // max(1, inflater.consumed)
             return Stream(first, size, len(data), StreamError.TOO_LARGE)
     content: Data
     if size <= _HELD + _STEP and sum(map(len, held)) == size:

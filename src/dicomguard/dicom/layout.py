@@ -182,7 +182,7 @@ class Inflated:
         offset: Where its deflate stream starts in the file.
         length: Bytes of the stream in the file.
         data: The inflated bytes; of more than the budget allows only the first ones.
-        size: How many there are, or were counted before the budget ended it.
+        size: How many there are; beyond the budget, how many the rest of the stream promises.
         layout: Their layout.
         error: Why ``data`` is not the whole; None when it is.
     """
