@@ -662,7 +662,7 @@ def service_in_process(
     ingest, vault, *, meddle=None, budgets=None, quarantine=Quarantine, deliver=None, **settings
 ):
     """The service in this process; yields a function that runs it until a condition holds."""
-    config = WatchConfig(settle=0.1, reconcile=0.3, **settings)
+    config = WatchConfig(settle=0.1, reconcile=0.3, log_paths=True, **settings)
     with contextlib.ExitStack() as stack:
         kept = quarantine(vault)
         stack.callback(kept.close)
