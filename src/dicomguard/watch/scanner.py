@@ -18,6 +18,7 @@ from dicomguard.config import ScanConfig
 from dicomguard.errors import DicomguardError
 from dicomguard.model import Report, Verdict
 from dicomguard.packs import PACK_FILES, Trust
+from dicomguard.reports.escape import printable
 from dicomguard.rules import RulePack
 from dicomguard.scan import ScanSettings
 from dicomguard.suppress import Suppressions, load_suppressions
@@ -58,7 +59,7 @@ class Scanner:
             entries=load_suppressions(Path(config.suppressions)) if config.suppressions else ()
         )
         for entry in self.suppressions.expired():
-            _log.warning("no longer suppressed: %s", entry)
+            _log.warning("no longer suppressed: %s", printable(str(entry)))
         self._copies = Path(tempfile.mkdtemp(prefix=_COPIES, dir=state))
         self._settings = ScanSettings(
             rule_folders=_copied(folders, self._copies),
