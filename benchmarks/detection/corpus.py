@@ -73,8 +73,9 @@ def _case(payload: Payload, place: Place, encoding: Encoding | None, content: by
     if encoding:
         ids |= {"EMB-ENC-*"}
         name += f"@{encoding.name}"
-        family = "encoded" if encoding.asked else "not-undone"
-        bar = bar if encoding.asked else Bar.REPORT
+        is_asked = encoding.asked and place.group not in encoding.not_in
+        family = "encoded" if is_asked else "not-undone"
+        bar = bar if is_asked else Bar.REPORT
     return Case(
         name=name,
         family=family,

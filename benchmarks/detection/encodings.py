@@ -31,6 +31,8 @@ class Encoding:
         text: Whether what comes out is ASCII text.
         of_text: Whether it makes sense for text only.
         asked: Whether dicomguard means to undo it; what it does not is listed, not judged.
+        not_in: Groups of places where it does not mean to: what shows by nothing there, or what
+            every honest image would pay for, is named as a limit.
     """
 
     name: str
@@ -38,6 +40,10 @@ class Encoding:
     text: bool = False
     of_text: bool = False
     asked: bool = True
+    not_in: frozenset[str] = frozenset()
+
+
+_PIXELS = frozenset(("native pixels",))
 
 
 def _deflate(data: bytes) -> bytes:
@@ -119,7 +125,7 @@ _PLAIN = {
         Encoding("gzip", lambda data: gzip.compress(data, mtime=0)),
         Encoding("gzip-stored", lambda data: gzip.compress(data, 0, mtime=0)),
         Encoding("zlib", zlib.compress),
-        Encoding("deflate-raw", _deflate),
+        Encoding("deflate-raw", _deflate, not_in=_PIXELS | {"private offset"}),
         Encoding("bz2", bz2.compress),
         Encoding("xz", lzma.compress),
         Encoding("lzma-alone", lambda data: lzma.compress(data, lzma.FORMAT_ALONE)),
@@ -145,7 +151,7 @@ _PLAIN = {
         Encoding("xor-5a", _xor(b"\x5a")),
         Encoding("xor-ff", _xor(b"\xff")),
         Encoding("xor-four", _xor(bytes.fromhex("DEADBEEF"))),
-        Encoding("add-13", _each(lambda byte: byte + 13)),
+        Encoding("add-13", _each(lambda byte: byte + 13), not_in=_PIXELS),
         Encoding("rotate-3", _each(lambda byte: byte << 3 | byte >> 5)),
         Encoding("reversed", lambda data: data[::-1]),
         Encoding("swapped-2", _swapped(2)),

@@ -34,7 +34,7 @@ from dicomguard.gather import Gathered, Where
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Region, Severity
 from dicomguard.packs import Pack, Trust, read_pack
 from dicomguard.payloads import VALIDATORS, Payload, Validator
-from dicomguard.payloads.wrappings import BY_MAGIC, BY_PLAINTEXT, MagicWrapping
+from dicomguard.payloads.wrappings import BY_MAGIC, BY_PLAINTEXT
 
 SECONDS_PER_SET = 60
 """Time one rule set may take over one file."""
@@ -136,8 +136,11 @@ class RulePack:
                 plain[namespace] = source
             else:
                 by_where[rules[0].where if rules else Where.FILE][namespace] = source
-        by_where[Where.FILE][_WRAPPINGS] = _wrapping_rules(BY_MAGIC)
-        by_where[Where.NONPIXEL][_WRAPPINGS] = _wrapping_rules(BY_PLAINTEXT)
+        magic = {name: each.triggers for name, each in BY_MAGIC.items()}
+        rare = {name: each.rare for name, each in BY_PLAINTEXT.items() if each.rare}
+        known = {name: each.triggers for name, each in BY_PLAINTEXT.items()}
+        by_where[Where.FILE][_WRAPPINGS] = _wrapping_rules({**magic, **rare})
+        by_where[Where.NONPIXEL][_WRAPPINGS] = _wrapping_rules(known)
         self.sets = [
             (where, compile_rules(self.engine, members)) for where, members in by_where.items()
         ]
@@ -340,13 +343,13 @@ _WRAPPINGS = "wrappings"
 """Namespace of the rules that look for what is wrapped; those of others are names of files."""
 
 
-def _wrapping_rules(wrappings: Mapping[str, MagicWrapping]) -> str:
+def _wrapping_rules(wrappings: Mapping[str, tuple[str, ...]]) -> str:
     """A rule for each wrapping, to ride along with the rules that look at the same bytes."""
     return "\n".join(
         f"rule {name} {{ strings: "
-        + " ".join(f"$_{index} = {string}" for index, string in enumerate(wrapping.triggers))
+        + " ".join(f"$_{index} = {string}" for index, string in enumerate(triggers))
         + " condition: any of them }"
-        for name, wrapping in wrappings.items()
+        for name, triggers in wrappings.items()
     )
 
 

@@ -25,6 +25,7 @@ from dicomguard.payloads.wrappings import (
     Allowance,
     Keyed,
     Unwrapped,
+    is_telling,
 )
 
 ENCIPHERED = FindingKind(
@@ -43,7 +44,8 @@ ENCIPHERED = FindingKind(
 KINDS = (ENCIPHERED,)
 """Every finding that is declared here."""
 
-_ALWAYS_GRANTED = 32 << 20
+_ALWAYS_GRANTED = 256 << 20
+_LARGEST = 64 << 20
 _GRANTED_PER_BYTE = 32
 _SMALLEST_VALUE = 32
 _TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r"
@@ -70,11 +72,13 @@ class Piece(NamedTuple):
 def allowance_for(size: int, budgets: Budgets) -> Allowance:
     """What unwrapping may cost for a file of ``size`` bytes.
 
-    A small file is granted less than the whole budget: only a bomb needs it.
+    A small file is granted less than the whole budget, and of that less for each piece: only a bomb
+    needs it.
     """
     granted = max(_ALWAYS_GRANTED, _GRANTED_PER_BYTE * size)
     return Allowance(
         room=min(budgets.unwrapped_bytes, granted),
+        largest=min(budgets.unwrapped_bytes, max(_LARGEST, _GRANTED_PER_BYTE * size)),
         payloads=budgets.unwrapped_payloads,
         deadline=time.monotonic() + budgets.unwrap_seconds,
     )
@@ -100,12 +104,17 @@ def pieces(
     source = gathered.source
     marked = chain(_by_trigger(source, triggers, allowance), _by_search(gathered, allowance))
     if len(source.chain) == budgets.unwrap_depth:
-        if next(marked, None) is not None:
+        if any(each.is_sure or is_telling(each.content) for each in marked):
             allowance.limits.append(f"wrapped more than {budgets.unwrap_depth} times over")
         return
     recognised: set[int] = set()
+    seen: set[tuple[int, int, str, int]] = set()
     for wrapped in chain(marked, _by_key(gathered, engine, allowance)):
         recognised.add(wrapped.start)
+        run = (wrapped.start, wrapped.end, wrapped.name, hash(wrapped.content))
+        if run in seen:  # a word and a phrase of one program
+            continue
+        seen.add(run)
         yield _piece(source, wrapped, allowance)
     for wrapped in _by_value(gathered, recognised, allowance):
         yield _piece(source, wrapped, allowance)
@@ -161,8 +170,9 @@ def _by_trigger(
 
 
 def _by_search(gathered: Gathered, allowance: Allowance) -> Iterator[Unwrapped]:
-    source, buffer = gathered.source, gathered[Where.NONPIXEL]
+    source = gathered.source
     for wrapping in BY_SEARCH:
+        buffer = gathered[Where.PRINTABLE if wrapping.is_text else Where.FILE]
         done = 0
         for hit in wrapping.search(buffer.data):
             origin = buffer.origin(hit, 1)

@@ -13,9 +13,11 @@ from dicomguard.payloads.wrappings.ciphers import ADD, XOR, Keyed
 from dicomguard.payloads.wrappings.wrapping import (
     Allowance,
     MagicWrapping,
+    PlaintextWrapping,
     SoughtWrapping,
     Unwrapped,
     Wrapping,
+    is_telling,
 )
 
 __all__ = [
@@ -28,9 +30,11 @@ __all__ = [
     "Allowance",
     "Keyed",
     "MagicWrapping",
+    "PlaintextWrapping",
     "SoughtWrapping",
     "Unwrapped",
     "Wrapping",
+    "is_telling",
 ]
 
 BY_MAGIC: Mapping[str, MagicWrapping] = MappingProxyType(
@@ -46,16 +50,16 @@ BY_MAGIC: Mapping[str, MagicWrapping] = MappingProxyType(
 )
 """Wrappings that mark themselves, by the name of the YARA rule that looks for them in all bytes."""
 
-BY_PLAINTEXT: Mapping[str, MagicWrapping] = MappingProxyType(
+BY_PLAINTEXT: Mapping[str, PlaintextWrapping] = MappingProxyType(
     {
         "reversed": ciphers.Reversed(),
+        "xored": ciphers.XoredWords(),
         "swapped_16": ciphers.Swapped(2),
         "swapped_32": ciphers.Swapped(4),
         **{f"rotated_{bits}": each for bits, each in enumerate(ciphers.ROTATED, 1)},
     }
 )
-"""Wrappings in which known plaintext has one form, by the name of the YARA rule that looks for it
-in values and unexplained bytes, pixels left out."""
+"""Wrappings that show by known plaintext, by the name of the YARA rule that looks for it."""
 
 BY_SEARCH: tuple[SoughtWrapping, ...] = (
     compression.Zlib(),
@@ -71,6 +75,7 @@ BY_SEARCH: tuple[SoughtWrapping, ...] = (
 BY_VALUE: tuple[Wrapping, ...] = (
     compression.WholeValue(),
     encodings.Widened(),
+    ciphers.HiddenStart(),
     ciphers.HiddenText(),
 )
 """Wrappings that are tried on a value as a whole."""

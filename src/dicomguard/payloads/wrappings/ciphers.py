@@ -11,13 +11,14 @@ something of it as it is, which is what is sought:
 
 from __future__ import annotations
 
+import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
 from dicomguard.payloads.payload import Data
-from dicomguard.payloads.wrappings.wrapping import Allowance, Unwrapped
+from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, Allowance, Unwrapped
 
 _BEFORE = 1 << 20
 """Bytes before a known plaintext that are deciphered."""
@@ -26,10 +27,23 @@ _BEHIND = 1 << 26
 
 _STUBS = (b"This program cannot be run in DOS mode", b"This program must be run under Win")
 _EICAR = b"EICAR-STANDARD-" + b"ANTIVIRUS-TEST-FILE!"
-_SCRIPT_WORDS = (
-    b"powershell", b"FromBase64String", b"WScript.Shell", b"CreateObject(", b"<?php ", b"<script>",
-    b"#!/bin/sh", b"#!/bin/bash", b"#!/usr/bin/", b"@echo off",
+_WORDS = (
+    b"powershell -", b"powershell.exe", b"FromBase64String", b"WScript.Shell", b"CreateObject(",
+    b"<?php ", b"<script>", b"<script ", b"#!/bin/sh", b"#!/bin/bash", b"#!/usr/bin/", b"@echo off",
+    b"<!DOCTYPE", b"META-INF/", b"AndroidManifest.xml", b"classes.dex", b"__main__.py", b"/bin/sh",
+    b"dex\n035\0", b"java/lang/Object", b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c", b"%PDF-1.",
+    b"builtins\n", b"posix\nsystem", b"import base64", b"ActiveXObject", b"\\objdata",
+    b"System, Version=", b"ObjectDataProvider", b'xmlns="http://', b"\xac\xed\0\5sr",
+    b"\0asm\1\0\0\0", b"builtins\x94\x8c", b"\xca\xfe\xba\xbe\0\0\0",
 )  # fmt: skip
+"""What programs, archives and scripts hold, short as it is: looked for outside pixels."""
+_PHRASES = (
+    b"META-INF/MANIFEST.MF", b"<!DOCTYPE html><html>", b"powershell -NoProfile -",
+    b"powershell.exe -NoP -", b"New-Object Net.WebClient", b'CreateObject("WScript.Shell")',
+    b'ActiveXObject("WScript.Shell")', b"#!/usr/bin/env python", b'xmlns="http://www.w3.org/',
+    b"</script></body></html>", b"http://schemas.microsoft.com/",
+)  # fmt: skip
+"""What scripts and archives hold, long enough to show through a key of four bytes."""
 
 
 def _elf_headers() -> Iterator[bytes]:
@@ -42,7 +56,13 @@ def _elf_headers() -> Iterator[bytes]:
                     yield ident + bytes((kind, 0, machine, 0, 1, 0, 0, 0))
 
 
+_LONG = 12
+"""Bytes of a word that costs little to look for in pixels, which hold none of its parts."""
 _ELF_MAGIC = (b"\x7fELF\x01\x01\x01\x00", b"\x7fELF\x02\x01\x01\x00")
+
+
+_RARE = (*_STUBS, _EICAR, *_ELF_MAGIC, *_PHRASES, *(each for each in _WORDS if len(each) >= _LONG))
+_KNOWN = (*_RARE, *(each for each in _WORDS if len(each) < _LONG))
 
 
 def _window(hit: int, low: int, high: int, allowance: Allowance) -> tuple[int, int]:
@@ -106,13 +126,13 @@ class Keyed:
         decipher: Callable[[int, int], int],
         trivial: bytes,
     ) -> None:
-        self._name = name
+        self.name = name
         self._differences = differences
-        self._key_of = key_of
+        self.key_of = key_of
         self._decipher = decipher
         self._trivial = trivial
         needles: dict[bytes, list[_Clue]] = defaultdict(list)
-        for plaintext in (*_STUBS, _EICAR, *_elf_headers()):
+        for plaintext in (*_STUBS, _EICAR, *_PHRASES, *_elf_headers()):
             for skipped in range(_LAG):
                 sample = plaintext[skipped::_LAG]
                 needles[differences(sample)[:-1]].append(_Clue(plaintext, skipped))
@@ -145,14 +165,14 @@ class Keyed:
                 content = bytearray(data[first:last])
                 for index in range(_LAG):
                     content[index::_LAG] = content[index::_LAG].translate(self.table(turned[index]))
-                name = f"{self._name} 0x{_shortest(turned).hex().upper()}"
+                name = f"{self.name} 0x{_shortest(turned).hex().upper()}"
                 known = (start, end) if plaintext in _STUBS else None
                 yield Unwrapped(first, last, bytes(content), name, known=known)
                 return
 
     def _key(self, plaintext: bytes, seen: bytes) -> bytes | None:
         """The key under which ``seen`` is the plaintext."""
-        key = bytes(map(self._key_of, plaintext[:_LAG], seen[:_LAG]))
+        key = bytes(map(self.key_of, plaintext[:_LAG], seen[:_LAG]))
         tables = [self.table(byte) for byte in key]
         for index, table in enumerate(tables):
             if seen[index::_LAG].translate(table) != plaintext[index::_LAG]:
@@ -202,8 +222,8 @@ class Rotated:
         forward = bytes((byte << bits | byte >> 8 - bits) & 0xFF for byte in range(256))
         self.table = bytes(forward.index(byte) for byte in range(256))
         """How each byte is rotated back."""
-        known = (*_STUBS, _EICAR, *_ELF_MAGIC)
-        self.triggers = tuple(_hex(each.translate(forward)) for each in known)
+        self.triggers = tuple(_hex(each.translate(forward)) for each in _KNOWN)
+        self.rare = tuple(_hex(each.translate(forward)) for each in _RARE)
 
     def unwrap(
         self, data: Data, hit: int, low: int, high: int, allowance: Allowance
@@ -216,7 +236,8 @@ class Rotated:
 class Reversed:
     """The last byte first."""
 
-    triggers = tuple(_hex(each[::-1]) for each in (*_STUBS, _EICAR, *_ELF_MAGIC, *_SCRIPT_WORDS))
+    triggers = tuple(_hex(each[::-1]) for each in _KNOWN)
+    rare = tuple(_hex(each[::-1]) for each in _RARE)
 
     def unwrap(
         self, data: Data, hit: int, low: int, high: int, allowance: Allowance
@@ -239,15 +260,17 @@ class Swapped:
 
     def __init__(self, width: int) -> None:
         self._width = width
-        known = (*_STUBS, _EICAR, *_ELF_MAGIC, *_SCRIPT_WORDS)
+        self.triggers = self._forms(_KNOWN)
+        self.rare = self._forms(_RARE)
+
+    def _forms(self, known: Iterable[bytes]) -> tuple[str, ...]:
+        width = self._width
         forms = (
             self._swap(each[skipped : len(each) - (len(each) - skipped) % width])
             for each in known
             for skipped in range(width)
         )
-        self.triggers = tuple(
-            dict.fromkeys(_hex(form) for form in forms if len(form) >= self._SHORTEST)
-        )
+        return tuple(dict.fromkeys(_hex(form) for form in forms if len(form) >= self._SHORTEST))
 
     def unwrap(
         self, data: Data, hit: int, low: int, high: int, allowance: Allowance
@@ -266,6 +289,77 @@ class Swapped:
 
 
 ROTATED = tuple(Rotated(bits) for bits in range(1, 8))
+
+
+class XoredWords:
+    """XOR with one byte, shown by a word; in pixels only phrases do, as under any key."""
+
+    _SOUGHT = tuple(word for word in (*_ELF_MAGIC, *_WORDS) if len(word) >= 7)
+    triggers = tuple(
+        f'"{"".join(f"{chr(92)}x{byte:02x}" for byte in word)}" xor(0x01-0xff)' for word in _SOUGHT
+    )
+    rare: tuple[str, ...] = ()
+
+    def unwrap(
+        self, data: Data, hit: int, low: int, high: int, allowance: Allowance
+    ) -> Iterator[Unwrapped]:
+        """Decipher what surrounds the word at ``hit`` by the key that makes it one."""
+        for word in self._SOUGHT:
+            key = data[hit] ^ word[0]
+            seen = data[hit : min(hit + len(word), high)]
+            if key and seen.translate(XOR.table(key)) == word:
+                start, end = _window(hit, low, high, allowance)
+                content = data[start:end].translate(XOR.table(key))
+                yield Unwrapped(start, end, content, f"xor 0x{key:02X}")
+                return
+
+
+class HiddenStart:
+    """A value whose first bytes are a known format's under XOR or addition, every byte by the same.
+
+    Of a compressed stream nothing else shows.
+    """
+
+    _MINIMUM = 32
+    _BEHIND_LENGTH = 4
+    _MAGICS = (
+        b"\x1f\x8b\x08\0", b"PK\3\4", b"\xfd7zXZ\0", b"BZh91AY", b"\x28\xb5\x2f\xfd", b"Rar!\x1a\7",
+        b"7z\xbc\xaf\x27\x1c", b"\xca\xfe\xba\xbe\0", b"%PDF-", b"MSCF\0\0\0\0",
+        b"\xd0\xcf\x11\xe0\xa1", b"\x80\4\x95", b"\x80\2c", b"\x80\3c", b"L\0\0\0\1\x14\2\0",
+        b"\xac\xed\0\5", b"\xcf\xfa\xed\xfe", b"\0\1\0\0\0\xff\xff\xff\xff", b"\0asm\1",
+    )  # fmt: skip
+    _ZLIB = (b"\x78\x9c", b"\x78\xda", b"\x78\x01", b"\x78\x5e")
+    _PROBE = 1 << 10
+    _INFLATED = 64
+
+    def unwrap(
+        self, data: Data, _hit: int, low: int, high: int, allowance: Allowance
+    ) -> Iterator[Unwrapped]:
+        """Decipher the value."""
+        for start in (low, low + self._BEHIND_LENGTH):
+            head = data[start : min(start + self._PROBE, high)]
+            if len(head) < self._MINIMUM:
+                return
+            for magic in (*self._MAGICS, *self._ZLIB):
+                for keyed in (XOR, ADD):
+                    key = keyed.key_of(magic[0], head[0])
+                    table = keyed.table(key)
+                    if not key or head[: len(magic)].translate(table) != magic:
+                        continue
+                    if magic in self._ZLIB and not self._inflates(head.translate(table)):
+                        continue
+                    end = min(high, start + allowance.room)
+                    content = data[start:end].translate(table)
+                    yield Unwrapped(start, end, content, f"{keyed.name} 0x{key:02X}")
+                    return
+
+    def _inflates(self, head: bytes) -> bool:
+        stream = zlib.decompressobj()
+        try:
+            made = len(stream.decompress(head))
+        except zlib.error:
+            return False
+        return made >= (MIN_CONTENT if stream.eof else self._INFLATED)
 
 
 # ---------------------------------------------------------------------- text

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from dicomguard.payloads.fields import read_fields
 from dicomguard.payloads.payload import Data
-from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, Allowance, Unwrapped
+from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, Allowance, Unwrapped, is_telling
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -104,7 +104,7 @@ def _inflate(
     """
     stream = make()
     pieces: list[bytes] = []
-    room, at = allowance.room, start
+    room, at = min(allowance.room, allowance.largest), start
     try:
         while not stream.eof and room > 0:
             piece = b""
@@ -118,6 +118,8 @@ def _inflate(
             room -= len(made)
             if len(made) == _STEP and allowance.is_spent:
                 break
+        if room <= 0 and not stream.eof:
+            allowance.limits.append("a compressed stream grows beyond the budget")
     except _DAMAGED as error:
         if "memory" in str(error).lower():
             allowance.limits.append("a compressed stream asks for more memory than is allowed")
@@ -148,7 +150,9 @@ class Stream:
         """Inflate it; ``hit`` is at its magic."""
         inflated = _inflate(self._make, data, hit, high, allowance)
         if len(inflated.content) >= MIN_CONTENT:
-            yield Unwrapped(hit, inflated.end, inflated.content, self.name)
+            yield Unwrapped(
+                hit, inflated.end, inflated.content, self.name, is_sure=inflated.is_whole
+            )
 
 
 BZIP2 = Stream("bzip2", bz2.BZ2Decompressor, "{ 42 5A 68 3? 31 41 59 26 53 59 }")
@@ -179,7 +183,9 @@ class Gzip:
         inflated = _inflate(_Inflater, data, start, high, allowance)
         if len(inflated.content) >= MIN_CONTENT:
             end = inflated.end + self._TRAILER if inflated.is_whole else inflated.end
-            yield Unwrapped(hit, min(end, high), inflated.content, "gzip")
+            yield Unwrapped(
+                hit, min(end, high), inflated.content, "gzip", is_sure=inflated.is_whole
+            )
 
     def _body(self, data: Data, hit: int, high: int) -> int | None:
         """Where the deflate stream begins, None if the header has no end."""
@@ -233,7 +239,9 @@ class ZipMember:
         if method == self._DEFLATED:
             inflated = _inflate(_Inflater, data, start, high, allowance)
             if len(inflated.content) >= MIN_CONTENT:
-                yield Unwrapped(hit, inflated.end, inflated.content, "zip")
+                yield Unwrapped(
+                    hit, inflated.end, inflated.content, "zip", is_sure=inflated.is_whole
+                )
         elif method == self._STORED:
             is_open = flags & self._SIZE_FOLLOWS and not size
             end = min(high if is_open else start + size, high, start + allowance.room)
@@ -276,11 +284,14 @@ def _octal(field: bytes) -> int | None:
 def _stored(start: int, body: int, content: bytes, name: str) -> Iterator[Unwrapped]:
     """A member that is not compressed."""
     if len(content) >= MIN_CONTENT:
-        yield Unwrapped(start, body + len(content), content, name, is_verbatim=True)
+        yield Unwrapped(start, body + len(content), content, name, is_verbatim=True, is_sure=True)
 
 
 class Zlib:
-    """A zlib stream (RFC 1950) with the usual window of 32 KiB."""
+    """A zlib stream (RFC 1950) with the usual window of 32 KiB.
+
+    Its header is two bytes, which pixels hold by chance: it must come to its end, or far.
+    """
 
     is_text = False
     _HEADER = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
@@ -293,14 +304,30 @@ class Zlib:
         self, data: Data, hit: int, _low: int, high: int, allowance: Allowance
     ) -> Iterator[Unwrapped]:
         """Inflate it; ``hit`` is at its header."""
-        yield from _zlib(data, hit, high, allowance)
+        head = data[hit + 2 : min(hit + 2 + _PROBE, high)]
+        probe = zlib.decompressobj(-zlib.MAX_WBITS)
+        try:
+            made = len(probe.decompress(head, _STEP))
+        except zlib.error:
+            made = 0
+        if made >= (MIN_CONTENT if probe.eof else _CONVINCING) or len(head) == _PROBE > made:
+            yield from _zlib(data, hit, high, allowance)
+
+
+_CONVINCING = 64
+"""Chance seldom inflates so many bytes and then comes to the end of a stream."""
+
+
+_PROBE = 1 << 10
+"""Compressed bytes looked at first."""
 
 
 def _zlib(data: Data, start: int, high: int, allowance: Allowance) -> Iterator[Unwrapped]:
     inflated = _inflate(_Inflater, data, start + 2, high, allowance)
     if len(inflated.content) >= MIN_CONTENT:
         end = inflated.end + 4 if inflated.is_whole else inflated.end
-        yield Unwrapped(start, min(end, high), inflated.content, "zlib")
+        is_sure = inflated.is_whole and len(inflated.content) >= _CONVINCING
+        yield Unwrapped(start, min(end, high), inflated.content, "zlib", is_sure=is_sure)
 
 
 class WholeValue:
@@ -352,4 +379,7 @@ class WholeValue:
         is_all = probe.eof and len(probe.unused_data) <= self._PADDING and len(piece) < _PIECE
         if made == self._CONVINCING or (is_all and made >= MIN_CONTENT):
             inflated = _inflate(_Inflater, data, start, high, allowance)
-            yield Unwrapped(start, inflated.end, inflated.content, "deflate")
+            ends = inflated.is_whole and not data[inflated.end : high].strip(b"\0")
+            # Fixed codes make something of most bytes, above all of runs of one.
+            if ends or is_telling(inflated.content):
+                yield Unwrapped(start, inflated.end, inflated.content, "deflate", is_sure=ends)

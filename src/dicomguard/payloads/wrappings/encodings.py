@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from dicomguard.payloads.payload import Data
-from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, Allowance, Unwrapped
+from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, Allowance, Unwrapped, is_telling
 
 _WINDOW = 1 << 24
 """Bytes searched at once; a run across two windows is found in both."""
@@ -50,14 +50,29 @@ def _run(characters: bytes, minimum: int) -> re.Pattern[bytes]:
     """
     one = rb"[%b]{%d,}+" % (re.escape(characters), minimum)
     last = rb"[%b]++" % re.escape(characters)
-    gap = rb"[ \t\r\n]{1,64}+"
-    return re.compile(rb"%b(?:%b%b)*+(?:%b%b)?+" % (one, gap, one, gap, last))
+    return re.compile(rb"%b(?:%b%b)*+(?:%b%b)?+" % (one, _GAP, one, _GAP, last))
+
+
+_GAP = (
+    rb"(?:[ \t\r\n]{1,64}+|(?:&#(?:x0?[aAdD]|1[03]);){1,2}"
+    rb"|[\"'][ \t\r\n]{0,16}[+&.,_]?[ \t\r\n_]{0,64}[+&.]?[ \t]{0,16}[\"'])"
+)
+"""Between two lines: white space, also as XML writes it, or the quotes of strings in a program."""
+_GAPS = re.compile(_GAP)
 
 
 _BASE64_MINIMUM = 48
 _BASE64_CHARACTERS = _UPPER + _LOWER + _DIGITS + b"+/-_" + _BREAKS
 _ENCODED_MIN = 64
 """Fewer characters than this, line breaks aside, are not decoded."""
+_SAMPLE = 256
+_STRUCTURED = 96
+"""Fewer different bytes than this are in a sample of anything but noise, which has 160 or so."""
+
+
+def _is_structured(content: bytes) -> bool:
+    """Whether content differs from noise: what is decoded from the wrong place seldom does."""
+    return len(content) >= _SAMPLE and len(set(content[:_SAMPLE])) <= _STRUCTURED
 
 
 class Base64:
@@ -80,7 +95,7 @@ class Base64:
         run = self._RUN.match(data, hit, high)
         if run is None:
             return
-        text = run[0].translate(self._STANDARD, _BREAKS + b" ")
+        text = _GAPS.sub(b"", run[0]).translate(self._STANDARD, _BREAKS + b" ")
         upper = text.upper()
         if len(text) < _ENCODED_MIN or upper == text.lower():
             return
@@ -90,9 +105,13 @@ class Base64:
                 rest = text[skipped:]
                 whole = rest[: len(rest) - (len(rest) % 4 == 1)]
                 content = binascii.a2b_base64(whole + b"=" * (-len(whole) % 4))
-                yield Unwrapped(hit, run.end(), content, "base64")
+                if not skipped or is_telling(content) or _is_structured(content):
+                    yield Unwrapped(hit, run.end(), content, "base64")
         elif not upper.translate(None, self._BASE32):
-            yield Unwrapped(hit, run.end(), base64.b32decode(_padded_base32(upper)), "base32")
+            for skipped in range(8):
+                content = base64.b32decode(_padded_base32(upper[skipped:]))
+                if not skipped or is_telling(content):
+                    yield Unwrapped(hit, run.end(), content, "base32")
 
 
 def _padded_base32(text: bytes) -> bytes:
@@ -172,6 +191,8 @@ class Base85:
     _FRAME = b"<~"
     _MINIMUM = 64
     _GROUPS = 5 << 18
+    _HEAD = 5 << 6
+    """Characters by which it is judged whether to begin at another one."""
 
     def __init__(
         self, name: str, alphabet: bytes, decode: Callable[[bytes], bytes], *, marks: int
@@ -195,17 +216,25 @@ class Base85:
         text = run[0].translate(None, b"\r\n").removeprefix(self._FRAME)
         if len(set(text.translate(None, _BASE64_CHARACTERS + b"="))) < self._marks:
             return
+        for skipped in range(5):
+            head = self._whole(text[skipped : skipped + self._HEAD])
+            if skipped and not is_telling(head):
+                continue
+            content = self._whole(text[skipped:], allowance) if len(head) >= MIN_CONTENT else b""
+            if len(content) >= MIN_CONTENT:
+                yield Unwrapped(hit, run.end(), content, self._name)
+
+    def _whole(self, text: bytes, allowance: Allowance | None = None) -> bytes:
+        """What the text holds as far as its groups are such."""
         pieces = []
         for at in range(0, len(text), self._GROUPS):
             try:
                 pieces.append(self._decode(text[at : at + self._GROUPS]))
             except ValueError:  # a group beyond 32 bits
                 break
-            if allowance.is_spent:
+            if allowance is not None and allowance.is_spent:
                 break
-        content = b"".join(pieces)
-        if len(content) >= MIN_CONTENT:
-            yield Unwrapped(hit, run.end(), content, self._name)
+        return b"".join(pieces)
 
 
 BASE85 = Base85(

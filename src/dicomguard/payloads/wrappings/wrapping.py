@@ -13,18 +13,39 @@ MIN_CONTENT = 16
 """Fewer bytes than this are no payload; a stream begun by chance seldom gives as many."""
 
 
+_HEADS = (
+    b"MZ", b"\x7fELF", b"PK\3\4", b"\x1f\x8b\x08", b"%PDF-", b"\xd0\xcf\x11\xe0", b"Rar!",
+    b"7z\xbc\xaf", b"\xca\xfe\xba\xbe", b"\xfe\xed\xfa", b"\xcf\xfa\xed\xfe", b"BZh",
+    b"\xce\xfa\xed\xfe", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"dex\n", b"MSCF", b"\x80\4\x95",
+    b"L\0\0\0\1\x14\2\0", b"\x78\x9c", b"\x78\xda", b"ITSF", b"\xac\xed\0\5",
+)  # fmt: skip
+_HEAD = 512
+_NOT_TEXT = bytes(byte for byte in range(256) if byte not in b"\t\n\r" and not 0x20 <= byte < 0x7F)
+
+
+def is_telling(content: bytes) -> bool:
+    """Whether content is something by its first bytes: a known format, or text.
+
+    What was unwrapped by a guess and is neither was most likely never wrapped.
+    """
+    head = content[:_HEAD]
+    return head.startswith(_HEADS) or len(head.translate(None, _NOT_TEXT)) >= 0.95 * len(head) > 0
+
+
 @dataclass(slots=True)
 class Allowance:
     """What unwrapping may still cost for one file; used up while it goes.
 
     Attributes:
         room: Unwrapped bytes that may still be made.
+        largest: Bytes that one piece may have.
         payloads: Pieces of unwrapped data that may still be made.
         deadline: When to stop, by `time.monotonic`.
         limits: What could not be unwrapped and why, in words.
     """
 
     room: int
+    largest: int
     payloads: int
     deadline: float
     limits: list[str] = field(default_factory=list)
@@ -61,6 +82,7 @@ class Unwrapped(NamedTuple):
         content: What it holds.
         name: What the wrapping was, as the chain of a finding shows it.
         is_verbatim: Whether the content stands in the run as it is (a stored member).
+        is_sure: Whether the bytes prove that they are wrapped: a stream came to its own end.
         known: The range of the run that proves by itself that a program is enciphered here.
     """
 
@@ -69,6 +91,7 @@ class Unwrapped(NamedTuple):
     content: bytes
     name: str
     is_verbatim: bool = False
+    is_sure: bool = False
     known: tuple[int, int] | None = None
 
 
@@ -95,6 +118,14 @@ class MagicWrapping(Wrapping, Protocol):
     @property
     def triggers(self) -> tuple[str, ...]:
         """Those bytes, as YARA strings of three rare bytes or more."""
+
+
+class PlaintextWrapping(MagicWrapping, Protocol):
+    """A wrapping under which known plaintext has forms of its own."""
+
+    @property
+    def rare(self) -> tuple[str, ...]:
+        """Those of its triggers that are long enough to be looked for in pixels."""
 
 
 class SoughtWrapping(Wrapping, Protocol):
