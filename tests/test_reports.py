@@ -314,11 +314,13 @@ def test_totals_tell_threats_from_the_rest() -> None:
 def test_totals_say_how_old_the_rules_are() -> None:
     packs = (
         PackRecord(name="core", version="1.2", released="2026-01-31"),
+        PackRecord(name="new", version="1", released="2026-03-01"),
         PackRecord(name="own", version="3", released=None),
     )
     summary = Summary(rules="r", engine="e", packs=packs, started=datetime(2026, 3, 2, tzinfo=UTC))
     shown = rendered("text", summary=summary)
     assert "rule pack core 1.2 of 2026-01-31, 30 days old\n" in shown
+    assert "rule pack new 1 of 2026-03-01, 1 day old\n" in shown
     assert "rule pack own 3, of unknown age\n" in shown
     assert "rule pack core 1.2 of 2026-01-31" in rendered("html", summary=summary)
 

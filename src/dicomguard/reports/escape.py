@@ -9,6 +9,8 @@ def printable(text: str) -> str:
     >>> printable("a\x1b[31m\nb\udcff")
     'a\\x1b[31m\\nb\\udcff'
     """
+    if text.isprintable():
+        return text
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
         for char in text

@@ -242,7 +242,7 @@ def _age(pack: PackRecord, summary: SummaryRecord) -> str:
     if not pack.released:
         return ", of unknown age"
     days = date.fromisoformat(summary.started[:10]) - date.fromisoformat(pack.released)
-    return f", {days.days} days old"
+    return f", {days.days} {'day' if days.days == 1 else 'days'} old"
 
 
 def _shortened(run: re.Match[str]) -> str:
