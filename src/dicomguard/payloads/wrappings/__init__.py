@@ -69,6 +69,7 @@ BY_SEARCH: tuple[SoughtWrapping, ...] = (
     encodings.ASCII85,
     encodings.Uuencode(),
     encodings.Utf16(),
+    encodings.BrokenWords(),
 )
 """Wrappings that are looked for in values and unexplained bytes, pixels left out."""
 

@@ -279,6 +279,37 @@ class Uuencode:
             yield Unwrapped(hit, end, content, "uuencode")
 
 
+class BrokenWords:
+    """Words of commands, parted by carets, backticks or as strings; a shell puts them together."""
+
+    is_text = True
+    _JOINT = re.compile(rb"\^|`|[\"'][ \t]{0,4}[+&][ \t]{0,4}[\"']")
+    _HINT = re.compile(
+        rb"\^[A-Za-z0-9]{1,3}\^[A-Za-z0-9]{1,3}\^[A-Za-z0-9]{1,3}\^|`[A-Za-z]{1,6}`[A-Za-z]"
+        rb"|[\"'][ \t]{0,4}[+&][ \t]{0,4}[\"'][A-Za-z]"
+    )
+    _TEXT = re.compile(rb"[\t\n\r\x20-\x7e]*+")
+    _BEFORE = 1 << 10
+
+    def search(self, values: Data) -> Iterator[int]:
+        """Wherever a word is parted."""
+        return (match.start() for match in self._HINT.finditer(values))
+
+    def unwrap(
+        self, data: Data, hit: int, low: int, high: int, allowance: Allowance
+    ) -> Iterator[Unwrapped]:
+        """Put together the words of the text around ``hit``."""
+        before = data[max(low, hit - self._BEFORE) : hit][::-1]
+        behind = self._TEXT.match(before)
+        run = self._TEXT.match(data, hit, min(high, hit + allowance.room))
+        if run is None or behind is None:
+            return
+        start = hit - behind.end()
+        content = self._JOINT.sub(b"", data[start : run.end()])
+        if len(content) >= MIN_CONTENT:
+            yield Unwrapped(start, run.end(), content, "broken words")
+
+
 class Utf16:
     """Text in UTF-16, of characters that ASCII has too: every second byte is zero."""
 
