@@ -126,6 +126,15 @@ def test_a_harmed_or_disguised_object_stream_is_read(harm: str) -> None:
     assert "DOC-PDF-ACTIVE" in ids(document(data).data)
 
 
+@pytest.mark.parametrize(
+    "flood",
+    [b"/AA << /O << /O << " * 20_000, b"/JS (a) " * 20_000, b"<< /First 4 >> stream\n" * 5000],
+)
+def test_nothing_hides_behind_a_flood(flood: bytes) -> None:
+    data = PDF_HEAD + flood + b"\n" + pdf_with(JS)[9:]
+    assert "DOC-PDF-ACTIVE" in ids(document(data).data)
+
+
 def test_the_newest_of_two_objects_counts_as_well() -> None:
     data = pdf_with(b"", extra=b" /OpenAction 7 0 R")
     data += b"7 0 obj\n<< /S /GoTo /D [3 0 R /Fit] >>\nendobj\n" * 6

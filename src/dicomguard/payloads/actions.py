@@ -38,6 +38,8 @@ _ASKED = 1 << 14
 """Places of one name that are looked at."""
 _STEPS = 4
 """References that are followed from an action to the next."""
+_STEPS_MAX = 1 << 13
+"""Dictionaries and strings that are read of one document."""
 _FOLLOWED = 64
 """Actions of one dictionary that are followed."""
 
@@ -66,6 +68,8 @@ class _Document:
 
     Attributes:
         inflated: The content of its object streams.
+        opaque: What could not be read, in words.
+        excess: Which limit was exceeded, in words.
         objects: Where the objects of one number begin: in the data, or in what was inflated.
     """
 
@@ -73,9 +77,18 @@ class _Document:
     start: int
     end: int
     opaque: str = ""
+    excess: str = ""
     inflated: list[bytes] = field(default_factory=list)
     objects: dict[int, list[tuple[Data, int]]] = field(default_factory=dict)
     known: dict[re.Pattern[bytes], bool] = field(default_factory=dict)
+    steps: int = 0
+
+    def spend(self) -> bool:
+        """Whether one more dictionary or string may be read."""
+        self.steps += 1
+        if self.steps > _STEPS_MAX:
+            self.excess = "more actions than are read"
+        return self.steps <= _STEPS_MAX
 
     def windows(self) -> Iterator[tuple[int, bytes]]:
         """The document piece by piece, as it is stored."""
@@ -126,22 +139,24 @@ def activity(data: Data, start: int, end: int) -> Activity:
             word = match[1]
             asked[word] += 1
             if asked[word] > _ASKED:
-                document.opaque = document.opaque or "more actions than are read"
+                document.excess = "more actions than are read"
                 continue
             said = _MEANINGS[word](document, text, match)
             if said:
                 seen[said] = None
-    return Activity(tuple(seen), document.opaque)
+    # No report comes near the limits: what exceeds them means to hide behind them.
+    return Activity((*seen, *filter(None, [document.excess])), document.opaque)
 
 
 # ---------------------------------------------------------------------- reading
 
-_STREAM = re.compile(rb"(?<!end)stream(?:\r\n|\n|\r)")
+_STREAM = re.compile(rb"stream(?:\r\n|\n|\r)")
 _OBJECT_STREAM = re.compile(rb"/First" + _END)
 _ENCRYPTED = re.compile(rb"/Encrypt" + _BLANK + rb"(?:<<|\d)")
 _FILTERS = re.compile(rb"/(ASCIIHexDecode|AHx|ASCII85Decode|A85)" + _END)
 _PREDICTOR = re.compile(rb"/Predictor" + _BLANK + rb"(?:[2-9]|1\d)")
-_OBJECT = re.compile(rb"(?<!\d)(\d{1,10})[\0\t\n\f\r ]{1,16}\d{1,5}[\0\t\n\f\r ]{1,16}obj")
+_OBJECT = re.compile(rb"(?<!\d)(\d{1,10})[\0\t\n\f\r ]{1,16}\d{1,5}[\0\t\n\f\r ]{1,16}\Z")
+_OBJECT_HEAD = 48
 _PAIR = re.compile(rb"[\0\t\n\f\r ]*(\d{1,10})[\0\t\n\f\r ]+(\d{1,10})[\0\t\n\f\r ]*")
 _PAIRS = 1 << 10
 """Objects of one stream; writers put some hundred into one."""
@@ -151,14 +166,14 @@ def _read(data: Data, start: int, end: int) -> _Document:
     document = _Document(data, start, end)
     left, streams = _INFLATED, 0
     for at, raw in document.windows():
-        document.note(data, ((int(each[1]), at + each.end()) for each in _OBJECT.finditer(raw)))
+        document.note(data, ((number, at + offset) for number, offset in _objects_of_file(raw)))
         for match in _STREAM.finditer(raw):
-            head = _unescaped(raw[max(0, match.start() - _NEAR) : match.start()])
-            if not _OBJECT_STREAM.search(head):
+            head = raw[max(0, match.start() - _NEAR) : match.start()]
+            if head.endswith(b"end") or not _OBJECT_STREAM.search(head := _unescaped(head)):
                 continue
             streams += 1
             if streams > _STREAMS or left <= 0:
-                document.opaque = "more object streams than are read"
+                document.excess = "more object streams than are read"
                 break
             content = _undone(data, at + match.end(), end, head, left)
             left -= len(content)
@@ -240,6 +255,16 @@ _UNDO: dict[bytes, Callable[[bytes], bytes]] = {
 }
 
 
+def _objects_of_file(raw: bytes) -> Iterator[tuple[int, int]]:
+    """Numbers of objects and where they begin, behind the word that is looked for first."""
+    at = raw.find(b"obj")
+    while at >= 0:
+        head = _OBJECT.search(raw, max(0, at - _OBJECT_HEAD), at)
+        if head:
+            yield int(head[1]), at + len(b"obj")
+        at = raw.find(b"obj", at + 1)
+
+
 def _objects_of_stream(content: bytes) -> Iterator[tuple[int, int]]:
     """Numbers of objects and where they begin; the head of the stream is such pairs."""
     pairs: list[tuple[int, int]] = []
@@ -287,6 +312,8 @@ _HARMLESS = re.compile(
 
 def _javascript(document: _Document, text: bytes, match: re.Match[bytes]) -> str:
     """``/JS``: what it may do; fields of forms compute and check with it."""
+    if not document.spend():
+        return ""
     code = _code(document, text[match.start() : match.start() + _NEAR])
     return "JavaScript" if _REACHES_OUT.search(code) else ""
 
@@ -345,28 +372,22 @@ def _literal(text: bytes, at: int) -> bytes:
         digits = text[at + 1 : at + _OBJECT_MAX].partition(b">")[0]
         return _plain(_hex(digits))
     depth, made = 0, bytearray()
-    place, limit = at, min(at + _OBJECT_MAX, len(text))
-    while place < limit:
-        byte = text[place : place + 1]
-        if byte == b"\\":
-            escape = _ESCAPED.match(text, place + 1)
-            made += _character(escape[0]) if escape else b""
-            place = escape.end() - 1 if escape else place
-        elif byte == b"(":
+    for token in _TOKEN.finditer(text, at, min(at + _OBJECT_MAX, len(text))):
+        part = token[0]
+        if part == b"(":
             depth += 1
-            made += byte if depth > 1 else b""
-        elif byte == b")":
+            part = part if depth > 1 else b""
+        elif part == b")":
             depth -= 1
             if not depth:
                 break
-            made += byte
-        else:
-            made += byte
-        place += 1
+        elif part[:1] == b"\\":
+            part = _character(part[1:])
+        made += part
     return _plain(bytes(made))
 
 
-_ESCAPED = re.compile(rb"[0-7]{1,3}|\r\n|.", re.DOTALL)
+_TOKEN = re.compile(rb"[^()\\]+|[()]|\\(?:[0-7]{1,3}|\r\n|.)?", re.DOTALL)
 _CONTROLS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"", b"f": b"", b"\n": b"", b"\r\n": b""}
 
 
@@ -447,7 +468,7 @@ def _on_opening(document: _Document, text: bytes, match: re.Match[bytes]) -> str
     value = _VALUE.match(text, match.end())
     if value is None or not (value[3] or value[4]):
         return ""
-    body = _inside(document, value[3]) if value[3] else _dictionary(text, value.end())
+    body = _inside(document, value[3]) if value[3] else _dictionary(document, text, value.end())
     return _automatic(document, body, _STEPS)
 
 
@@ -456,9 +477,9 @@ def _on_events(document: _Document, text: bytes, match: re.Match[bytes]) -> str:
     value = _VALUE.match(text, match.end())
     if value is None or not (value[3] or value[4]):
         return ""
-    body = _inside(document, value[3]) if value[3] else _dictionary(text, value.end())
+    body = _inside(document, value[3]) if value[3] else _dictionary(document, text, value.end())
     for event in list(_AUTOMATIC.finditer(body))[:_FOLLOWED]:
-        inside = _dictionary(body, event.end())
+        inside = _dictionary(document, body, event.end())
         said = _automatic(document, _inside(document, event[2]) if event[2] else inside, _STEPS)
         # Closing a page and computing a field have the same letter.
         if said and not (event["event"] == b"C" and said == _BY_ITSELF[b"JavaScript"]):
@@ -472,7 +493,7 @@ def _inside(document: _Document, number: bytes) -> bytes:
     for stored in document.bodies(number):
         text = _unescaped(stored)
         opening = _OPENING.match(text)
-        insides.append(_dictionary(text, opening.end()) if opening else b"")
+        insides.append(_dictionary(document, text, opening.end()) if opening else b"")
     return b" ".join(insides)
 
 
@@ -503,8 +524,10 @@ _BY_ITSELF = {
 }
 
 
-def _dictionary(text: bytes, at: int) -> bytes:
+def _dictionary(document: _Document, text: bytes, at: int) -> bytes:
     """The dictionary whose inside begins at a place, to its end or for 4 KiB."""
+    if not document.spend():
+        return b""
     depth, place, limit = 1, at, at + _NEAR
     for match in _BRACKETS.finditer(text, at, min(limit, len(text))):
         depth += 1 if match[0] == b"<<" else -1
