@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import threading
 import time
@@ -29,30 +30,43 @@ class Command:
 
 @dataclass(slots=True)
 class Timed:
-    """Runs of a command."""
+    """Runs of a command: seconds by the clock, and of all processors for all its processes."""
 
     seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
 
     @property
     def middle(self) -> float:
-        """The median, in seconds."""
+        """The median, by the clock."""
         return median(self.seconds)
 
+    @property
+    def middle_processor(self) -> float:
+        """The median, of the processors; 0 where it was not measured."""
+        return median(self.processor) if self.processor else 0.0
 
-def time_once(command: Command) -> float:
-    """Seconds that a command takes, its output thrown away.
+
+def time_once(command: Command, timed: Timed) -> None:
+    """Run a command, its output thrown away, and note how long it took.
 
     Raises:
         SystemExit: It failed.
     """
-    started = time.perf_counter()
+    started, used = time.perf_counter(), _processor()
     done = subprocess.run(  # noqa: S603
         command.words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
     )
-    seconds = time.perf_counter() - started
+    seconds, processor = time.perf_counter() - started, _processor() - used
     if done.returncode not in command.codes:
         raise SystemExit(f"{command.words[0]} ended with {done.returncode}: {done.stderr!r:.500}")
-    return seconds * command.scale
+    timed.seconds.append(seconds * command.scale)
+    timed.processor.append(processor * command.scale)
+
+
+def _processor() -> float:
+    """Seconds that processes which have ended had of all processors."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def lines_by_time(command: Command) -> list[float]:

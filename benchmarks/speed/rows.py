@@ -30,6 +30,8 @@ class Result:
     peer: float = 0.0
     unit: str = "s"
     missing: str = ""
+    processor: tuple[float, float] = (0.0, 0.0)
+    """Seconds of all processors, of both."""
 
     @property
     def ratio(self) -> float:
@@ -81,7 +83,7 @@ def _side_by_side(
     for _ in range(plan.runs):
         for name, command in (*own.items(), *((peer.name, peer.command) for peer in peers)):
             if command.words:
-                timed.setdefault(name, Timed()).seconds.append(time_once(command))
+                time_once(command, timed.setdefault(name, Timed()))
     for peer in peers:
         for engine, bar in peer.bars.items():
             if not peer.command.words:
@@ -96,6 +98,7 @@ def _side_by_side(
                 bar=bar,
                 own=timed[engine].middle,
                 peer=timed[peer.name].middle,
+                processor=(timed[engine].middle_processor, timed[peer.name].middle_processor),
             )
 
 

@@ -111,9 +111,11 @@ class _Nursery:
                         os.kill(pid, signal.SIGKILL)
 
     def end(self) -> None:
-        """End all workers."""
+        """End all workers, and wait until they have."""
         for pid in self._children:
             os.kill(pid, signal.SIGKILL)
+        for pid in self._children:
+            os.waitpid(pid, 0)
 
     def _fork(self, descriptor: int) -> int:
         """Fork a worker; all but the first find everything loaded, and share it.
