@@ -36,6 +36,7 @@ _SIGNS: Mapping[Scope, Sequence[Sign]] = {
     scope: [sign for module in _MODULES for sign in module.SIGNS if sign.scope is scope]
     for scope in Scope
 }
+_CLUES = frozenset(clue for signs in _SIGNS.values() for sign in signs for clue in sign.clues)
 _CHARACTER_SET = 0x00080005
 _SPELLED = re.compile(rb"%[0-9a-fA-F]{2}|&(?:#|[a-z]{2,6};)|\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}")
 """What the escapes of URLs, HTML and JavaScript look like."""
@@ -92,15 +93,16 @@ def _search(values: Sequence[_Value], *, exact: bool) -> dict[FindingKind, list[
         exact: Whether bytes of the values are bytes of the source; if not, the value is the place.
     """
     hits: dict[FindingKind, list[int]] = defaultdict(list)
-    everything = SEPARATOR.join(raw for _, _, raw in values).lower()
+    everything = SEPARATOR.join([raw for _, _, raw in values]).lower()
+    clues = {clue for clue in _CLUES if clue in everything}
     for scope, signs in _SIGNS.items():
-        likely = [sign for sign in signs if any(clue in everything for clue in sign.clues)]
+        likely = [sign for sign in signs if not clues.isdisjoint(sign.clues)]
         if not likely:
             continue
         holds = scope.holds
         inside = [each for each in values if holds(each[1])]
         ends = list(accumulate(len(raw) + len(SEPARATOR) for _, _, raw in inside))
-        joined = SEPARATOR.join(raw for _, _, raw in inside)
+        joined = SEPARATOR.join([raw for _, _, raw in inside])
         lowered = joined.lower()
         for sign in likely:
             if not any(clue in lowered for clue in sign.clues):
