@@ -205,6 +205,10 @@ _WEB_ARCHIVE = _language(
 )
 
 
+_MARK = 64
+"""Bytes that the mark of XAML takes at most: a trigger may be at any word of it."""
+
+
 def xinclude(data: Data, hit: int, low: int, high: int) -> Payload | None:
     """XML that includes a file from elsewhere; ``hit`` is at the namespace of XInclude."""
     return _XINCLUDE.find(data, hit, low, high)
@@ -222,10 +226,7 @@ def xaml(data: Data, hit: int, low: int, high: int) -> Payload | None:
     called is what matters.
     """
     place = first(data, _XAML.mark, low, min(high, len(data)))
-    return _XAML.find(data, place, low, high) if place <= hit < place + _MARK else None
-
-
-_MARK = 64
+    return _XAML.find(data, place, low, high) if 0 <= place <= hit < place + _MARK else None
 
 
 def page(data: Data, hit: int, low: int, high: int) -> Payload | None:
