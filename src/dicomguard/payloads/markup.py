@@ -162,13 +162,13 @@ _SCRIPT_ELEMENT = rb"<(?:[\w-]{1,32}:)?script(?:\s[^<>]{0,512})?>"
 _HANDLER = rb"<[a-z][^<>]{0,512}\son[a-z]{3,20}\s{0,8}=\s{0,8}[\"']?[^\"'<>(]{0,256}\("
 _SCRIPT_LINK = rb"\b(?:href|src|value|action|data)\s{0,8}=\s{0,8}[\"']?\s{0,8}(?:java|vb)script:"
 
-_XINCLUDE = _language(
+XINCLUDE = _language(
     "XML",
     rb"http://www\.w3\.org/200[13]/XInclude",
     includes_a_file=rb"<(?:[\w.-]{1,64}:)?include\s(?:[^<>]{0,1024}\s)?href\s{0,8}=\s{0,8}"
     rb"[\"']\s{0,8}(?:" + _AWAY + rb")",
 )  # fmt: skip
-_XSLT = _language(
+XSLT = _language(
     "XSLT stylesheet",
     rb"http://www\.w3\.org/(?:1999/XSL/Transform|TR/WD-xsl)",
     script=rb"<[\w.-]{1,64}:script\s[^<>]{0,512}\blanguage\s{0,8}=",
@@ -189,14 +189,14 @@ _XAML = _language(
     loads_code=rb"\{x:Type\s{1,8}[\w.]{1,32}:(?:XamlReader|Assembly|AppDomain|Activator|PowerShell"
     rb"|RunspaceFactory)\s{0,8}\}|clr-namespace:System\.(?:Reflection|Management\.Automation)\b",
 )  # fmt: skip
-_PAGE = _language(
+PAGE = _language(
     "web page or drawing",
     rb"http://www\.w3\.org/(?:2000/svg|1999/xhtml)",
     script=_SCRIPT_ELEMENT,
     event_handler=_HANDLER,
     script_for_a_link=_SCRIPT_LINK,
 )
-_WEB_ARCHIVE = _language(
+WEB_ARCHIVE = _language(
     "web archive",
     rb"(?i:MIME-Version:[ \t]*1\.0[^\0]{0,2048}?Content-Type:[ \t]*"
     rb"(?:text/html|multipart/related|application/xhtml))",
@@ -209,16 +209,6 @@ _MARK = 64
 """Bytes that the mark of XAML takes at most: a trigger may be at any word of it."""
 
 
-def xinclude(data: Data, hit: int, low: int, high: int) -> Payload | None:
-    """XML that includes a file from elsewhere; ``hit`` is at the namespace of XInclude."""
-    return _XINCLUDE.find(data, hit, low, high)
-
-
-def xslt(data: Data, hit: int, low: int, high: int) -> Payload | None:
-    """A stylesheet that runs code or reaches for files; ``hit`` is at the namespace of XSLT."""
-    return _XSLT.find(data, hit, low, high)
-
-
 def xaml(data: Data, hit: int, low: int, high: int) -> Payload | None:
     """XAML that calls methods of the system; ``hit`` is at the word that calls.
 
@@ -227,16 +217,6 @@ def xaml(data: Data, hit: int, low: int, high: int) -> Payload | None:
     """
     place = first(data, _XAML.mark, low, min(high, len(data)))
     return _XAML.find(data, place, low, high) if 0 <= place <= hit < place + _MARK else None
-
-
-def page(data: Data, hit: int, low: int, high: int) -> Payload | None:
-    """SVG or XHTML with script; ``hit`` is at its namespace."""
-    return _PAGE.find(data, hit, low, high)
-
-
-def web_archive(data: Data, hit: int, low: int, high: int) -> Payload | None:
-    """A web page with script as a MIME message; ``hit`` is at its first header."""
-    return _WEB_ARCHIVE.find(data, hit, low, high)
 
 
 # --- Clinical documents: HL7 CDA Release 2 --------------------------------------------------------

@@ -135,16 +135,12 @@ def _language(name: str, **words: str) -> _Language:
 # What follows the name of a program: perhaps the quote behind its path, then blanks.
 _RUN_WITH = r"(?:\.exe)?[\"']?[ \t]{1,64}"
 _REQUEST = r"(?:iwr|irm|curl|wget|Invoke-(?:WebRequest|RestMethod))"
-
-# What follows the name of a program: perhaps the quote behind its path, then blanks.
-_RUN_WITH = r"(?:\.exe)?[\"']?[ \t]{1,64}"
-_REQUEST = r"(?:iwr|irm|curl|wget|Invoke-(?:WebRequest|RestMethod))"
 _POWERSHELL_OPTION = (
     r"[-/](?:w[indowstyle]*[ \t:]{1,8}(?:h|1)[a-z]*|no[a-z]{1,12}|sta|mta|c[omand]*"
     r"|e[ncodema]*|e[cp]|ex[ecutionplcy]*[ \t:]{1,8}[\"']?(?:bypass|unrestricted))"
 )
 
-_POWERSHELL = _language(
+POWERSHELL = _language(
     "PowerShell script",
     proof=(
         rf"(?:powershell|pwsh){_RUN_WITH}[^\r\n\0]{{0,200}}?[-/]e[ncodema]{{0,13}}"
@@ -169,7 +165,7 @@ _POWERSHELL = _language(
     request=r"\b(?:iwr|irm)[ \t]{1,64}[\"']?(?:-|https?:)",
     iex=r"\bIEX[ \t]{0,64}[($&]|\|[ \t]{0,64}IEX\b",
 )
-_BATCH = _language(
+BATCH = _language(
     "batch script",
     proof=(
         r"@echo[ \t]{1,64}off[ \t]{0,64}[\r\n&]"
@@ -196,7 +192,7 @@ _BATCH = _language(
     at_powershell=rf"powershell{_RUN_WITH}",
     start=r"[\r\n&][ \t]{0,64}start[ \t]{1,64}(?:/|\"\")",
 )
-_WINDOWS_SCRIPT = _language(
+WINDOWS_SCRIPT = _language(
     "Windows Script Host script",
     wscript=r"WScript\.Shell",
     host=r"WScript\.(?:Create|Quit|Sleep|Echo|Arguments|ScriptFullName)",
@@ -221,7 +217,7 @@ _LIBRARIES = (
     r"|plot\.ly|bootstrapcdn\.com|d3js\.org|mathjax\.org)/"
 )
 """Where reports fetch what they are made with."""
-_HTML = _language(
+HTML = _language(
     "HTML with script",
     proof=(
         rf"<script\b[^<>]{{0,200}}>(?:(?!</script)[^\0]){{0,1024}}?{_HOSTILE}"
@@ -233,7 +229,7 @@ _HTML = _language(
         rf"|javascript:[^\s<>]{{0,200}}?{_HOSTILE}"
     ),
 )
-_PHP = _language(
+PHP = _language(
     "PHP script",
     proof=(
         r"<\?php[\s(/]"
@@ -243,7 +239,7 @@ _PHP = _language(
         r"|`[\t -_a-~]{1,256}`\s{0,8}(?:;|\?>))"
     ),
 )
-_SHELL = _language(
+SHELL = _language(
     "shell script",
     proof=(
         r"/dev/(?:tcp|udp)/[^\s/]{1,255}/\d"
@@ -268,7 +264,7 @@ _SHELL = _language(
     wipe=r"\brm[ \t]{1,64}-[rf]{1,4}[ \t]{1,64}[\"']?[/.~$*]",
     quiet=r">[ \t]{0,8}/dev/null[ \t]{1,8}2>&1|\bnohup[ \t]",
 )
-_PYTHON = _language(
+PYTHON = _language(
     "Python script",
     proof=(
         r"\b(?:exec|eval)\([ \t]{0,8}(?:zlib\.decompress\(|marshal\.loads\(|compile\()?[ \t]{0,8}"
@@ -289,7 +285,7 @@ _PYTHON = _language(
     net=r"\b(?:urlopen|urlretrieve|socket\.socket)\(",
     native=r"\bctypes\.(?:windll|CDLL|cdll|memmove|CFUNCTYPE)",
 )
-_PERL = _language(
+PERL = _language(
     "Perl script",
     proof=r"\beval[ \t]{0,8}\(?[ \t]{0,8}(?:unpack|decode_base64|pack)[ \t(]",
     use=r"\buse[ \t]{1,8}(?:strict|warnings|IO::Socket|Socket|MIME::Base64|LWP)\b[^;\r\n\0]{0,80};",
@@ -299,55 +295,10 @@ _PERL = _language(
     ),
     socket=r"\bIO::Socket::INET->new",
 )
-_NODE = _language(
+NODE = _language(
     "JavaScript for Node.js",
     proof=r"require[ \t]{0,4}\([ \t]{0,4}[\"'](?:node:)?child_process[\"'][ \t]{0,4}\)",
 )
-
-
-def powershell(data: Data, hit: int, low: int, high: int) -> Payload | None:
-    """A PowerShell script or command line; ``hit`` is at one of its words."""
-    return _POWERSHELL.find(data, hit, low, high)
-
-
-def batch(data: Data, hit: int, low: int, high: int) -> Payload | None:
-    """A script of the Windows command processor; ``hit`` is at one of its words."""
-    return _BATCH.find(data, hit, low, high)
-
-
-def windows_script(data: Data, hit: int, low: int, high: int) -> Payload | None:
-    """VBScript or JScript of the Windows Script Host; ``hit`` is at one of its words."""
-    return _WINDOWS_SCRIPT.find(data, hit, low, high)
-
-
-def html(data: Data, hit: int, low: int, high: int) -> Payload | None:
-    """HTML with script in it, or an HTML application; ``hit`` is at one of its words."""
-    return _HTML.find(data, hit, low, high)
-
-
-def php(data: Data, hit: int, low: int, high: int) -> Payload | None:
-    """A PHP script; ``hit`` is at its opening tag, short ones before a function's call included."""
-    return _PHP.find(data, hit, low, high)
-
-
-def shell(data: Data, hit: int, low: int, high: int) -> Payload | None:
-    """A POSIX shell script without an interpreter line; ``hit`` is at one of its words."""
-    return _SHELL.find(data, hit, low, high)
-
-
-def python(data: Data, hit: int, low: int, high: int) -> Payload | None:
-    """A Python script without an interpreter line; ``hit`` is at one of its words."""
-    return _PYTHON.find(data, hit, low, high)
-
-
-def perl(data: Data, hit: int, low: int, high: int) -> Payload | None:
-    """A Perl script without an interpreter line; ``hit`` is at one of its words."""
-    return _PERL.find(data, hit, low, high)
-
-
-def node(data: Data, hit: int, low: int, high: int) -> Payload | None:
-    """JavaScript that starts programs; ``hit`` is where it asks for the module for that."""
-    return _NODE.find(data, hit, low, high)
 
 
 # --- The interpreter line: Linux execve(2), binfmt_script -----------------------------------------

@@ -71,7 +71,7 @@ BY_SEARCH: tuple[SoughtWrapping, ...] = (
     encodings.Utf16(),
     encodings.BrokenWords(),
 )
-"""Wrappings that are looked for in values and unexplained bytes, pixels left out."""
+"""Wrappings that are looked for by their form: text where there may be any, others in all bytes."""
 
 BY_VALUE: tuple[Wrapping, ...] = (
     compression.WholeValue(),

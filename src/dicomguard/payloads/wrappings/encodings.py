@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterator
+from heapq import merge
 
 from dicomguard.payloads.payload import Data
 from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, Allowance, Unwrapped, is_telling
@@ -284,16 +285,20 @@ class BrokenWords:
 
     is_text = True
     _JOINT = re.compile(rb"\^|`|[\"'][ \t]{0,4}[+&][ \t]{0,4}[\"']")
-    _HINT = re.compile(
-        rb"\^[A-Za-z0-9]{1,3}\^[A-Za-z0-9]{1,3}\^[A-Za-z0-9]{1,3}\^|`[A-Za-z]{1,6}`[A-Za-z]"
-        rb"|[\"'][ \t]{0,4}[+&][ \t]{0,4}[\"'][A-Za-z]"
+    # One pattern for each first byte: to look for a byte is fast, for one of several it is not.
+    _HINTS = (
+        re.compile(rb"\^[A-Za-z0-9]{1,3}\^[A-Za-z0-9]{1,3}\^[A-Za-z0-9]{1,3}\^"),
+        re.compile(rb"`[A-Za-z]{1,6}`[A-Za-z]"),
+        re.compile(rb"\"[ \t]{0,4}[+&][ \t]{0,4}[\"'][A-Za-z]"),
+        re.compile(rb"'[ \t]{0,4}[+&][ \t]{0,4}[\"'][A-Za-z]"),
     )
     _TEXT = re.compile(rb"[\t\n\r\x20-\x7e]*+")
     _BEFORE = 1 << 10
 
     def search(self, values: Data) -> Iterator[int]:
         """Wherever a word is parted."""
-        return (match.start() for match in self._HINT.finditer(values))
+        hints = (hint.finditer(values) for hint in self._HINTS)
+        return (match.start() for match in merge(*hints, key=re.Match.start))
 
     def unwrap(
         self, data: Data, hit: int, low: int, high: int, allowance: Allowance
