@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from dicomguard.incomplete import unexamined_report
 from dicomguard.model import Report
+from dicomguard.payloads import naming
 from dicomguard.sandbox import abilities, confine
 from dicomguard.scan import ScanSettings, prepare, scan_file
 from dicomguard.wire import encode
@@ -120,8 +121,9 @@ class _Nursery:
     def _fork(self, descriptor: int) -> int:
         """Fork a worker; all but the first find everything loaded, and share it.
 
-        A lone file needs little of it.
+        A lone file needs little of it. A confined process cannot load libmagic any more.
         """
+        naming.load()
         if self._born == 1:
             prepare(self._settings)
             gc.collect()

@@ -26,7 +26,6 @@ from dicomguard.gather import Gathered
 from dicomguard.incomplete import incomplete_finding, unexamined_report
 from dicomguard.model import Confidence, FileIdentity, Finding, Instance, Report, Verdict
 from dicomguard.packs import Trust
-from dicomguard.payloads import naming
 from dicomguard.payloads.wrappings import Allowance
 from dicomguard.rules import RulePack
 from dicomguard.suppress import Suppressions
@@ -104,7 +103,6 @@ def prepare(settings: ScanSettings) -> None:
     """
     unwrap.prepare(settings.pack.engine)
     dictionary.load()
-    naming.load()
 
 
 def scan_file(
