@@ -8,7 +8,6 @@ import bz2
 import gzip
 import io
 import lzma
-import random
 import resource
 import sys
 import tarfile
@@ -34,6 +33,7 @@ from dicomguard.payloads.wrappings import (
     BY_SEARCH,
     BY_VALUE,
     XOR,
+    XORED_WORDS,
     Allowance,
 )
 from dicomguard.reports.model import FileRecord
@@ -570,9 +570,9 @@ def test_an_unwrapper_never_raises_and_stays_in_its_bounds(parts: list[bytes]) -
                 assert len(wrapped.content) <= 1 << 20
                 if wrapped.is_verbatim:
                     assert wrapped.content == data[wrapped.end - len(wrapped.content) : wrapped.end]
-    for cipher in (XOR, ADD):
-        for needle in range(len(cipher.needles)):
-            for wrapped in cipher.unwrap(data, low, low, high, allowance(), needle=needle):
+    for cipher in (XOR, ADD, XORED_WORDS):
+        for hit, number in cipher.search(data[low:high], allowance()):
+            for wrapped in cipher.unwrap(data, low + hit, low, high, allowance(), number=number):
                 assert low <= wrapped.start <= wrapped.end <= high
 
 
@@ -594,13 +594,25 @@ def test_a_program_across_two_windows_is_found() -> None:
         found(scan_bytes(data), "EMB-PE", ("xor 0x55",))
 
 
+@pytest.mark.parametrize("size", [300, 70_000])
 @pytest.mark.parametrize("key", [b"\x01", b"\x80", b"\xff", b"\0\0\0\x01", b"\x12\x34"])
-def test_differences_are_those_of_the_plaintext(key: bytes) -> None:
-    content = random.Random(1).randbytes(300_000)
+def test_plaintext_is_seen_under_any_key_where_it_is(key: bytes, size: int) -> None:
+    content = noise(size) + DOS_STUB_TEXT + noise(size)
     key = (key * 4)[:4]
     for cipher, wrap in ((XOR, xored), (ADD, added)):
-        plain = cipher.sample(content, 0, len(content))
-        assert cipher.sample(wrap(content, key), 0, len(content))[:-1] == plain[:-1]
+        (plain,) = cipher.search(content, allowance())
+        assert plain[0] == size
+        assert list(cipher.search(wrap(content, key), allowance())) == [plain]
+
+
+@pytest.mark.parametrize("key", range(1, 256, 7))
+def test_a_word_is_seen_under_any_byte(key: int) -> None:
+    hidden = xored(noise(99) + b"powershell.exe" + noise(99), bytes([key]))
+    ((hit, number),) = XORED_WORDS.search(hidden, allowance())
+    (wrapped,) = XORED_WORDS.unwrap(hidden, hit, 0, len(hidden), allowance(), number=number)
+    assert hit == 99
+    assert b"powershell.exe" in wrapped.content
+    assert wrapped.name == f"xor 0x{key:02X}"
 
 
 def test_a_report_shows_the_chain(capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,7 +68,8 @@ class ScanResult(NamedTuple):
     limits: list[str]
 
 
-_NO_EXTERNALS: Mapping[str, str] = dict.fromkeys(EXTERNALS, "")
+NO_EXTERNALS: Mapping[str, str] = dict.fromkeys(EXTERNALS, "")
+"""All of them empty."""
 
 
 class RuleSyntaxError(ValueError):
@@ -91,7 +92,7 @@ class CompiledRules(Protocol):
         """Every rule, private ones included."""
 
     def scan(
-        self, data: bytes | mmap.mmap, seconds: int, externals: Mapping[str, str] = _NO_EXTERNALS
+        self, data: bytes | mmap.mmap, seconds: int, externals: Mapping[str, str] = NO_EXTERNALS
     ) -> ScanResult:
         """Run all rules over ``data`` and give up after ``seconds``.
 
@@ -127,7 +128,7 @@ def compile_warnings(engine: str, source: str) -> list[str]:
     """
     module = _load(engine)
     if engine == "yara":
-        compiled = module.compile(source=source, includes=False, externals=dict(_NO_EXTERNALS))
+        compiled = module.compile(source=source, includes=False, externals=dict(NO_EXTERNALS))
         return [str(warning) for warning in compiled.warnings]
     compiler = module.Compiler()
     for name in EXTERNALS:
@@ -165,7 +166,7 @@ class _Libyara:
         self._rules = self._compiled(sources)
 
     def _compiled(self, sources: Mapping[str, str]) -> Any:
-        options = {"includes": False, "externals": dict(_NO_EXTERNALS)}
+        options = {"includes": False, "externals": dict(NO_EXTERNALS)}
         try:
             return self._module.compile(sources=dict(sources), **options)
         except self._module.Error as error:
@@ -183,7 +184,7 @@ class _Libyara:
                 yield Declared(RuleName(namespace, rule.identifier), rule.meta, rule.is_private)
 
     def scan(
-        self, data: bytes | mmap.mmap, seconds: int, externals: Mapping[str, str] = _NO_EXTERNALS
+        self, data: bytes | mmap.mmap, seconds: int, externals: Mapping[str, str] = NO_EXTERNALS
     ) -> ScanResult:
         limits: list[str] = []
 
@@ -244,7 +245,7 @@ class _YaraX:
             yield Declared(name, dict(rule.metadata), is_private=name in self._private)
 
     def scan(
-        self, data: bytes | mmap.mmap, seconds: int, externals: Mapping[str, str] = _NO_EXTERNALS
+        self, data: bytes | mmap.mmap, seconds: int, externals: Mapping[str, str] = NO_EXTERNALS
     ) -> ScanResult:
         scanner = self._module.Scanner(self._rules)
         for name, value in externals.items() if self._named else ():

@@ -15,8 +15,8 @@ from typing import NamedTuple
 from dicomguard.dicom.layout import Data, Element, Span
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import TEXT_VRS
-from dicomguard.engine import ScanResult
 from dicomguard.model import Region
+from dicomguard.patterns import Patterns
 
 SEPARATOR = bytes(16)
 """Between two gathered values; a match that touches it is no match."""
@@ -91,7 +91,7 @@ class Gathered:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.sought: dict[object, ScanResult] = {}
+        self.sought: dict[object, list[tuple[int, int]]] = {}
         self._buffers: dict[Where, Buffer] = {}
 
     def __getitem__(self, where: Where) -> Buffer:
@@ -140,7 +140,7 @@ _CLASSES = bytes(
 _TEXTS = ((b"\1", 3), (b"\1\2", 16))
 """What text is made of, in either form, and how often that must be there."""
 _LONGEST = 2 * 16 * _STEP
-_NULS = b"\2" * 16
+_UTF_16 = Patterns([rb"(?:[\t\n\r\x20-\x7e]\x00){48}"])
 _RUNS_TOLD_APART = 256
 """With more of them in a window it is taken whole: compressed data are full of such runs."""
 _WINDOW = 3 << 19
@@ -170,10 +170,11 @@ def _texts(data: Data, span: Span) -> Iterator[Span]:
         end = min(base + _WINDOW + _LONGEST, span.end)  # what begins here may end in the next
         # Of 16-bit pixels these are mostly the high bytes, which are seldom characters.
         glance = data[base + 1 : end : 2 * _STEP].translate(_CLASSES)
-        if b"\1" not in glance and _NULS not in glance:
+        has_characters = b"\1" in glance
+        if not has_characters and not _UTF_16.occur_in(data[base:end]):
             continue
         marked = data[base:end:_STEP].translate(_CLASSES)
-        forms = _TEXTS if b"\1" in glance else _TEXTS[1:]
+        forms = _TEXTS if has_characters else _TEXTS[1:]
         found = chain.from_iterable(_runs(marked, unit, least) for unit, least in forms)
         runs = list(islice(found, _RUNS_TOLD_APART))
         if len(runs) == _RUNS_TOLD_APART:

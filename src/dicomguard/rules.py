@@ -35,6 +35,7 @@ from dicomguard.model import Category, Confidence, Finding, FindingKind, Region,
 from dicomguard.packs import Pack, Trust, read_pack
 from dicomguard.payloads import VALIDATORS, Payload, Validator
 from dicomguard.payloads.wrappings import BY_MAGIC, BY_PLAINTEXT
+from dicomguard.prefilter import Prefiltered
 
 SECONDS_PER_SET = 60
 """Time one rule set may take over one file."""
@@ -128,21 +129,23 @@ class RulePack:
         sources = _sources(self.packs)
         self.rules: dict[RuleName, Rule] = {}
         plain: dict[str, str] = {}
-        by_where: dict[Where, dict[str, str]] = defaultdict(dict)
+        by_where: dict[tuple[Where, bool], dict[str, str]] = defaultdict(dict)
+        shipped = {path.name for path in self.packs[0].sources}
         for namespace, source in sources.items():
             rules = declared_rules(self.engine, namespace, source)
             self.rules |= {rule.name: rule for rule in rules}
             if rules and all(rule.kind.id == THIRD_PARTY.id for rule in rules):
                 plain[namespace] = source
             else:
-                by_where[rules[0].where if rules else Where.FILE][namespace] = source
+                where = rules[0].where if rules else Where.FILE
+                by_where[where, namespace in shipped][namespace] = source
         magic = {name: each.triggers for name, each in BY_MAGIC.items()}
         rare = {name: each.rare for name, each in BY_PLAINTEXT.items() if each.rare}
         known = {name: each.triggers for name, each in BY_PLAINTEXT.items()}
-        by_where[Where.FILE][_WRAPPINGS] = _wrapping_rules({**magic, **rare})
-        by_where[Where.NONPIXEL][_WRAPPINGS] = _wrapping_rules(known)
+        by_where[Where.FILE, True][_WRAPPINGS] = _wrapping_rules({**magic, **rare})
+        by_where[Where.NONPIXEL, True][_WRAPPINGS] = _wrapping_rules(known)
         self.sets = [
-            (where, compile_rules(self.engine, members)) for where, members in by_where.items()
+            (where, self._compiled(where, members)) for (where, _), members in by_where.items()
         ]
         self._plain = compile_rules(self.engine, plain) if plain else None
         if self._plain:
@@ -151,6 +154,17 @@ class RulePack:
         for namespace, source in sorted(sources.items()):
             digest.update(f"{namespace}\0{source}\0".encode())
         self.version = f"{len(self.rules)} rules, sha256 {digest.hexdigest()[:16]}"
+
+    def _compiled(self, where: Where, sources: Mapping[str, str]) -> CompiledRules:
+        """One set; what runs over all bytes goes behind a prefilter."""
+        rules = compile_rules(self.engine, sources)
+        return Prefiltered(rules, sources.values()) if where is Where.FILE else rules
+
+    def prepare(self) -> None:
+        """Compile what many files need and a few do not."""
+        for _, rules in self.sets:
+            if isinstance(rules, Prefiltered):
+                rules.prepare()
 
     def find(
         self, gathered: Gathered, path: str = "", beside: Callable[[], None] | None = None

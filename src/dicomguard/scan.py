@@ -101,7 +101,8 @@ def prepare(settings: ScanSettings) -> None:
     Raises:
         DicomguardError: The rules cannot be loaded.
     """
-    unwrap.prepare(settings.pack.engine)
+    settings.pack.prepare()
+    unwrap.prepare()
     dictionary.load()
 
 
@@ -224,9 +225,8 @@ def _examine(
     Calls itself for what it unwraps, as deep as the budgets allow.
     """
     gathered = Gathered(source)
-    engine = settings.pack.engine
     findings, limits, triggers = settings.pack.find(
-        gathered, path, beside=lambda: unwrap.look_ahead(gathered, engine, allowance)
+        gathered, path, beside=lambda: unwrap.look_ahead(gathered, allowance)
     )
     inside, more_limits = settings.pack.find_inside(source, findings, path)
     findings += inside
@@ -234,9 +234,7 @@ def _examine(
     for each in findings:
         witness(each, source)
     unwrapped: list[Finding] = []
-    for wrapped, content in pieces(
-        gathered, triggers, allowance, engine=settings.pack.engine, budgets=settings.budgets
-    ):
+    for wrapped, content in pieces(gathered, triggers, allowance, settings.budgets):
         inner, more_limits = _examine(content, settings, allowance, path, witness)
         limits += more_limits
         if wrapped.known and not any(_is_confirmed(each) for each in inner):
@@ -272,7 +270,7 @@ def _opened(name: str) -> Iterator[tuple[Data, FileIdentity]]:
         identity = identity_of(status)
         if status.st_size < _MAPPED_FROM:
             with open(descriptor, "rb", closefd=False) as stream:
-                yield stream.read(_MAPPED_FROM), identity
+                yield stream.read(status.st_size), identity
         else:
             with MappedFile(descriptor, status.st_size, access=mmap.ACCESS_READ) as mapped:
                 mapped.path = f"/proc/self/fd/{descriptor}"

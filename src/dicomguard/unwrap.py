@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
 
 from dicomguard.dicom.budgets import Budgets
-from dicomguard.dicom.layout import Data, Layout
+from dicomguard.dicom.layout import Layout
 from dicomguard.dicom.source import Origin, Source
-from dicomguard.engine import CompiledRules, Match, ScanResult, compile_rules
+from dicomguard.engine import Match
 from dicomguard.gather import Gathered, Where
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Region, Severity
 from dicomguard.payloads.wrappings import (
@@ -22,8 +21,8 @@ from dicomguard.payloads.wrappings import (
     BY_SEARCH,
     BY_VALUE,
     XOR,
+    XORED_WORDS,
     Allowance,
-    Keyed,
     Unwrapped,
     is_telling,
 )
@@ -52,9 +51,6 @@ _TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r"
 _SMALLEST_PROGRAM = 64
 _START = 5
 """Bytes that may precede what begins a value: a length, one byte of UTF-16."""
-_SECONDS_PER_SEARCH = 60
-_WINDOW = 1 << 23
-"""Bytes that are looked through for known plaintext at once."""
 
 
 class Piece(NamedTuple):
@@ -88,8 +84,6 @@ def pieces(
     gathered: Gathered,
     triggers: Sequence[Match],
     allowance: Allowance,
-    *,
-    engine: str,
     budgets: Budgets,
 ) -> Iterator[Piece]:
     """Unwrap everything that is wrapped in a source, one level deep.
@@ -98,7 +92,6 @@ def pieces(
         gathered: The source.
         triggers: Matches of the rules by which `BY_MAGIC` is looked for.
         allowance: What may still be spent for the file; used up on the way.
-        engine: The YARA engine.
         budgets: The deepest nesting; what is wrapped deeper still goes into the limits.
     """
     source = gathered.source
@@ -109,7 +102,7 @@ def pieces(
         return
     recognised: set[int] = set()
     seen: set[tuple[int, int, str, int]] = set()
-    for wrapped in chain(marked, _by_key(gathered, engine, allowance)):
+    for wrapped in chain(marked, _by_key(gathered, allowance)):
         recognised.add(wrapped.start)
         run = (wrapped.start, wrapped.end, wrapped.name, hash(wrapped.content))
         if run in seen:  # a word and a phrase of one program
@@ -187,48 +180,36 @@ def _by_search(gathered: Gathered, allowance: Allowance) -> Iterator[Unwrapped]:
                     done = wrapped.end
 
 
-def _by_key(gathered: Gathered, engine: str, allowance: Allowance) -> Iterator[Unwrapped]:
+_KEYED = ((XOR, Where.FILE), (ADD, Where.NONPIXEL), (XORED_WORDS, Where.NONPIXEL))
+"""What is looked for by its key, and where."""
+
+
+def _by_key(gathered: Gathered, allowance: Allowance) -> Iterator[Unwrapped]:
     source = gathered.source
     if len(source.data) < _SMALLEST_PROGRAM:
         return
-    for keyed, where in ((XOR, Where.FILE), (ADD, Where.NONPIXEL)):
+    for keyed, where in _KEYED:
         buffer = gathered[where]
         done: dict[str, int] = {}
-        sought = gathered.sought.pop(keyed, None) or _sought(keyed, buffer.data, engine, allowance)
-        allowance.limits += sought.limits
-        for match in sought.matches:
+        hits = gathered.sought.pop(keyed, None)
+        for at, number in keyed.search(buffer.data, allowance) if hits is None else hits:
             if allowance.is_spent:
                 return
-            hit = buffer.origin(match.offset, 1)
+            hit = buffer.origin(at, 1)
             if hit is None:
                 continue
             span = source.layout.span_at(hit)
-            needle = int(match.rule.name.removeprefix(_NEEDLE))
             for wrapped in keyed.unwrap(
-                source.data, hit, span.start, span.end, allowance, needle=needle
+                source.data, hit, span.start, span.end, allowance, number=number
             ):
                 if hit >= done.get(wrapped.name, 0):
                     done[wrapped.name] = wrapped.end
                     yield wrapped
 
 
-def look_ahead(gathered: Gathered, engine: str, allowance: Allowance) -> None:
+def look_ahead(gathered: Gathered, allowance: Allowance) -> None:
     """Look for keyed ciphers in all bytes before it is asked for, beside something else."""
-    gathered.sought[XOR] = _sought(XOR, gathered.source.data, engine, allowance)
-
-
-def _sought(keyed: Keyed, data: Data, engine: str, allowance: Allowance) -> ScanResult:
-    """Where the data have the differences of known plaintext; large data in windows."""
-    found = ScanResult([], [])
-    for start in range(0, len(data), _WINDOW):
-        if start and allowance.is_spent:
-            break
-        sample = keyed.sample(data, start, start + _WINDOW + keyed.LONGEST)
-        result = _needles(keyed, engine).scan(sample, _SECONDS_PER_SEARCH)
-        found.limits.extend(result.limits)
-        for match in result.matches:
-            found.matches.append(match._replace(offset=start + keyed.STRIDE * match.offset))
-    return found
+    gathered.sought[XOR] = list(XOR.search(gathered.source.data, allowance))
 
 
 def _by_value(
@@ -251,20 +232,7 @@ def _by_value(
             yield from wrapping.unwrap(source.data, span.start, span.start, span.end, allowance)
 
 
-_NEEDLE = "needle_"
-
-
-def prepare(engine: str) -> None:
-    """Compile what is looked for, once in a process."""
-    for keyed in (XOR, ADD):
-        _needles(keyed, engine)
-
-
-@lru_cache(maxsize=4)
-def _needles(keyed: Keyed, engine: str) -> CompiledRules:
-    """The needles of a cipher, a rule each."""
-    rules = "\n".join(
-        f"rule {_NEEDLE}{number} {{ strings: $a = {{ {needle.hex(' ')} }} condition: $a }}"
-        for number, needle in enumerate(keyed.needles)
-    )
-    return compile_rules(engine, {"ciphers": rules})
+def prepare() -> None:
+    """Compile what is looked for, once for several processes."""
+    for keyed, _ in _KEYED:
+        keyed.prepare()

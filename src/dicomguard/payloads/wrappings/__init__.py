@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from dicomguard.payloads.wrappings import ciphers, compression, encodings
-from dicomguard.payloads.wrappings.ciphers import ADD, XOR, Keyed
+from dicomguard.payloads.wrappings.ciphers import ADD, XOR, XORED_WORDS, Keyed
 from dicomguard.payloads.wrappings.wrapping import (
     Allowance,
     MagicWrapping,
@@ -27,6 +27,7 @@ __all__ = [
     "BY_SEARCH",
     "BY_VALUE",
     "XOR",
+    "XORED_WORDS",
     "Allowance",
     "Keyed",
     "MagicWrapping",
@@ -53,7 +54,6 @@ BY_MAGIC: Mapping[str, MagicWrapping] = MappingProxyType(
 BY_PLAINTEXT: Mapping[str, PlaintextWrapping] = MappingProxyType(
     {
         "reversed": ciphers.Reversed(),
-        "xored": ciphers.XoredWords(),
         "swapped_16": ciphers.Swapped(2),
         "swapped_32": ciphers.Swapped(4),
         **{f"rotated_{bits}": each for bits, each in enumerate(ciphers.ROTATED, 1)},

@@ -4,8 +4,7 @@ Nothing is tried on everything. Programs have plaintext that is known, and each 
 something of it as it is, which is what is sought:
 
 * A key of one, two or four bytes repeats after four, so the difference of two bytes four apart is
-  that of the plaintext. A fourth of the differences, one every four bytes, holds enough of any
-  known plaintext, whatever its place.
+  that of the plaintext; where the key is one byte, so is the difference of neighbours.
 * Rotation, reversal and swapping have no key: the known plaintext has one form under each.
 """
 
@@ -15,8 +14,8 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from typing import NamedTuple
 
+from dicomguard.patterns import MATCH_LIMIT, Patterns, literal, windows
 from dicomguard.payloads.payload import Data
 from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, Allowance, Unwrapped
 
@@ -73,113 +72,119 @@ def _window(hit: int, low: int, high: int, allowance: Allowance) -> tuple[int, i
 
 # ---------------------------------------------------------------------- with a key
 
-_LAG = 4
-_CHUNK = 1 << 16
+_NEEDLE = 8
+"""Differences of a known plaintext that are sought: its first."""
+_SMALL = 1 << 16
+"""Bytes for which a large number does as well as a library that would have to be loaded."""
 
 
-def _xor_differences(sample: bytes) -> bytes:
-    number = int.from_bytes(sample, "little")
-    return (number ^ number >> 8).to_bytes(len(sample), "little")
+def _xor_differences(data: Data | memoryview, lag: int) -> bytes:
+    if len(data) < _SMALL:
+        number = int.from_bytes(data, "little")
+        return (number ^ number >> 8 * lag).to_bytes(len(data), "little")[:-lag]
+    from Crypto.Util.strxor import strxor  # noqa: PLC0415 - loaded when it is used
+
+    return strxor(data[:-lag], data[lag:])
 
 
-def _add_differences(sample: bytes) -> bytes:
-    """Each byte less the next, modulo 256, all in one subtraction.
+def _add_differences(data: Data | memoryview, lag: int) -> bytes:
+    """Each byte less the one that follows, modulo 256, all in one subtraction.
 
     The highest bit of each byte is set in the one number and cleared in the other, so that nothing
     is borrowed from the next byte, and put right afterwards.
     """
-    high_bits = int.from_bytes(b"\x80" * len(sample), "little")
-    one = int.from_bytes(sample, "little")
-    next_ = one >> 8
-    difference = (one | high_bits) - (next_ & ~high_bits)
-    return (difference ^ (~(one ^ next_) & high_bits)).to_bytes(len(sample), "little")
-
-
-class _Clue(NamedTuple):
-    """A known plaintext, and which of its bytes a needle begins with."""
-
-    plaintext: bytes
-    skipped: int
+    high_bits = int.from_bytes(b"\x80" * len(data), "little")
+    one = int.from_bytes(data, "little")
+    following = one >> 8 * lag
+    difference = (one | high_bits) - (following & ~high_bits)
+    return (difference ^ (~(one ^ following) & high_bits)).to_bytes(len(data), "little")[:-lag]
 
 
 class Keyed:
-    """XOR or addition with a key of one, two or four bytes that repeats.
+    """XOR or addition with a key that repeats.
 
     Args:
         name: Of the cipher.
-        differences: Of each byte of a sample and the next.
+        lag: Bytes after which the key repeats.
+        known: Plaintexts that programs hold.
+        differences: Of each byte of some data and the one that follows at a distance.
         key_of: The key's byte from one of the plaintext and one of the ciphertext.
         decipher: The plaintext's byte from one of the ciphertext and one of the key.
         trivial: Bytes of keys that another cipher does as well, or that change nothing.
     """
 
-    STRIDE = _LAG
-    """Bytes of data for one of a sample."""
-    LONGEST = max(len(plaintext) for plaintext in (*_STUBS, _EICAR))
-    """Bytes of the longest known plaintext."""
-
     def __init__(
         self,
         name: str,
-        differences: Callable[[bytes], bytes],
+        *,
+        lag: int,
+        known: Iterable[bytes],
+        differences: Callable[[Data | memoryview, int], bytes],
         key_of: Callable[[int, int], int],
         decipher: Callable[[int, int], int],
         trivial: bytes,
     ) -> None:
         self.name = name
+        self._lag = lag
         self._differences = differences
         self.key_of = key_of
         self._decipher = decipher
         self._trivial = trivial
-        needles: dict[bytes, list[_Clue]] = defaultdict(list)
-        for plaintext in (*_STUBS, _EICAR, *_PHRASES, *_elf_headers()):
-            for skipped in range(_LAG):
-                sample = plaintext[skipped::_LAG]
-                needles[differences(sample)[:-1]].append(_Clue(plaintext, skipped))
-        self.needles = tuple(needles)
-        """What `sample` of a program holds."""
-        self._clues = tuple(needles.values())
+        plaintexts: dict[bytes, list[bytes]] = defaultdict(list)
+        for plaintext in known:
+            plaintexts[differences(plaintext, lag)[:_NEEDLE]].append(plaintext)
+        self._needles = tuple(plaintexts)
+        self._plaintexts = tuple(plaintexts.values())
+        self._patterns = Patterns([literal(needle) for needle in self._needles])
 
-    def sample(self, data: Data, start: int, end: int) -> bytes:
-        """Differences of the bytes at every fourth offset from ``start``."""
-        sample = data[start : end : self.STRIDE]
-        return b"".join(
-            self._differences(sample[at : at + _CHUNK + 1])[:_CHUNK]
-            for at in range(0, len(sample), _CHUNK)
-        )
+    def prepare(self) -> None:
+        """Compile what is sought, once for several processes."""
+        self._patterns.compile()
+        self._differences(bytes(_SMALL), self._lag)
+
+    def search(self, data: Data, allowance: Allowance) -> Iterator[tuple[int, int]]:
+        """Where known plaintext may be, in order, and a number for which."""
+        for start, end, window in windows(data, _NEEDLE + self._lag):
+            if start and allowance.is_spent:
+                return
+            found = self._patterns.occurrences(self._differences(window, self._lag))
+            if len(found) == MATCH_LIMIT:
+                allowance.limits.append(f"too much resembles programs under the cipher {self.name}")
+            hits = ((start + at - len(self._needles[number]), number) for at, number in found)
+            yield from sorted(hit for hit in hits if hit[0] < end)
 
     def unwrap(
-        self, data: Data, hit: int, low: int, high: int, allowance: Allowance, *, needle: int
+        self, data: Data, hit: int, low: int, high: int, allowance: Allowance, *, number: int
     ) -> Iterator[Unwrapped]:
-        """Decipher what surrounds a plaintext; the needle of that number is at ``hit``.
+        """Decipher what surrounds the plaintext of that number, if it is at ``hit``.
 
         The key in the name is the one from the first byte of the run on.
         """
-        for plaintext, skipped in self._clues[needle]:
-            start = hit - skipped
-            end = start + len(plaintext)
-            key = self._key(plaintext, data[start:end]) if start >= low and end <= high else None
+        for plaintext in self._plaintexts[number]:
+            end = hit + len(plaintext)
+            key = self._key(plaintext, data[hit:end]) if hit >= low and end <= high else None
             if key is not None:
-                first, last = _window(start, low, high, allowance)
-                turned = bytes(key[(first - start + index) % _LAG] for index in range(_LAG))
+                first, last = _window(hit, low, high, allowance)
+                turned = bytes(key[(first - hit + index) % len(key)] for index in range(len(key)))
                 content = bytearray(data[first:last])
-                for index in range(_LAG):
-                    content[index::_LAG] = content[index::_LAG].translate(self.table(turned[index]))
+                for index, byte in enumerate(turned):
+                    part = slice(index, None, len(key))
+                    content[part] = content[part].translate(self.table(byte))
                 name = f"{self.name} 0x{_shortest(turned).hex().upper()}"
-                known = (start, end) if plaintext in _STUBS else None
+                known = (hit, end) if plaintext in _STUBS else None
                 yield Unwrapped(first, last, bytes(content), name, known=known)
                 return
 
     def _key(self, plaintext: bytes, seen: bytes) -> bytes | None:
         """The key under which ``seen`` is the plaintext."""
-        key = bytes(map(self.key_of, plaintext[:_LAG], seen[:_LAG]))
-        tables = [self.table(byte) for byte in key]
-        for index, table in enumerate(tables):
-            if seen[index::_LAG].translate(table) != plaintext[index::_LAG]:
+        lag = self._lag
+        key = bytes(map(self.key_of, plaintext[:lag], seen[:lag]))
+        for index, byte in enumerate(key):
+            if seen[index::lag].translate(self.table(byte)) != plaintext[index::lag]:
                 return None
         return key if key.strip(self._trivial) else None
 
-    @cache  # noqa: B019 - there are two such objects, both constants
+    @cache  # noqa: B019 - such objects are constants
     def table(self, key: int) -> bytes:
         """How one byte of the key deciphers each byte."""
         return bytes(self._decipher(byte, key) for byte in range(256))
@@ -192,15 +197,42 @@ def _shortest(key: bytes) -> bytes:
     return key[:2] if key[0] != key[1] else key[:1]
 
 
-XOR = Keyed("xor", _xor_differences, lambda plain, seen: plain ^ seen, lambda b, k: b ^ k, b"\0")
-# To add 0x80 is to XOR with it.
+def _xor(one: int, other: int) -> int:
+    return one ^ other
+
+
+_LONG_KEY, _SHORT_KEY = 4, 1
+_SHOWN = (*_STUBS, _EICAR, *_PHRASES, *_elf_headers())
+"""Long enough to show through a key of four bytes."""
+
+XOR = Keyed(
+    "xor",
+    lag=_LONG_KEY,
+    known=_SHOWN,
+    differences=_xor_differences,
+    key_of=_xor,
+    decipher=_xor,
+    trivial=b"\0",
+)
 ADD = Keyed(
     "add",
-    _add_differences,
-    lambda plain, seen: (seen - plain) & 0xFF,
-    lambda b, k: (b - k) & 0xFF,
-    b"\0\x80",
+    lag=_LONG_KEY,
+    known=_SHOWN,
+    differences=_add_differences,
+    key_of=lambda plain, seen: (seen - plain) & 0xFF,
+    decipher=lambda byte, key: (byte - key) & 0xFF,
+    trivial=b"\0\x80",  # to add 0x80 is to XOR with it
 )
+XORED_WORDS = Keyed(
+    "xor",
+    lag=_SHORT_KEY,
+    known=tuple(word for word in (*_ELF_MAGIC, *_WORDS) if len(word) >= 7),
+    differences=_xor_differences,
+    key_of=_xor,
+    decipher=_xor,
+    trivial=b"\0",
+)
+"""XOR with one byte, shown by a word; in pixels only phrases do, as under any key."""
 
 
 # ---------------------------------------------------------------------- without a key
@@ -289,29 +321,6 @@ class Swapped:
 
 
 ROTATED = tuple(Rotated(bits) for bits in range(1, 8))
-
-
-class XoredWords:
-    """XOR with one byte, shown by a word; in pixels only phrases do, as under any key."""
-
-    _SOUGHT = tuple(word for word in (*_ELF_MAGIC, *_WORDS) if len(word) >= 7)
-    triggers = tuple(
-        f'"{"".join(f"{chr(92)}x{byte:02x}" for byte in word)}" xor(0x01-0xff)' for word in _SOUGHT
-    )
-    rare: tuple[str, ...] = ()
-
-    def unwrap(
-        self, data: Data, hit: int, low: int, high: int, allowance: Allowance
-    ) -> Iterator[Unwrapped]:
-        """Decipher what surrounds the word at ``hit`` by the key that makes it one."""
-        for word in self._SOUGHT:
-            key = data[hit] ^ word[0]
-            seen = data[hit : min(hit + len(word), high)]
-            if key and seen.translate(XOR.table(key)) == word:
-                start, end = _window(hit, low, high, allowance)
-                content = data[start:end].translate(XOR.table(key))
-                yield Unwrapped(start, end, content, f"xor 0x{key:02X}")
-                return
 
 
 class HiddenStart:

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
+from dicomguard.patterns import Patterns, windows
 from dicomguard.payloads.fields import read_fields
 from dicomguard.payloads.payload import Data
 from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, Allowance, Unwrapped, is_telling
@@ -294,11 +295,13 @@ class Zlib:
     """
 
     is_text = False
-    _HEADER = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
+    _HEADER = Patterns([rb"\x78[\x01\x5e\x9c\xda]"])
 
     def search(self, values: Data) -> Iterator[int]:
         """Wherever the two bytes of its header are."""
-        return (match.start() for match in self._HEADER.finditer(values))
+        for start, _, window in windows(values, 1):
+            for end, _ in self._HEADER.occurrences(window):
+                yield start + end - 2
 
     def unwrap(
         self, data: Data, hit: int, _low: int, high: int, allowance: Allowance

@@ -1,0 +1,132 @@
+"""Many byte patterns sought in one pass, by Hyperscan.
+
+An engine of rules slows down with every string that it looks for. Hyperscan looks for hundreds of
+them as fast as for one (Wang et al., Hyperscan: A Fast Multi-pattern Regex Matcher for Modern CPUs,
+NSDI 2019).
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import hyperscan
+
+_Bytes = bytes | mmap.mmap | memoryview
+
+MATCH_LIMIT = 1_000_000
+"""Occurrences after which no more are looked for."""
+
+
+class Occurrence(NamedTuple):
+    """Where a pattern was found.
+
+    Attributes:
+        end: Offset behind its last byte.
+        number: Of the pattern.
+    """
+
+    end: int
+    number: int
+
+
+class Patterns:
+    r"""Patterns, compiled when they are first sought; each thread may seek them.
+
+    Args:
+        expressions: Each in the syntax of PCRE, over bytes, ``.`` for any byte.
+
+    >>> Patterns([b"a.c", rb"\x00"]).occurrences(b"abc\0")
+    [Occurrence(end=3, number=0), Occurrence(end=4, number=1)]
+    """
+
+    def __init__(self, expressions: Sequence[bytes]) -> None:
+        self._expressions = expressions
+        self._own = threading.local()
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether that has been done."""
+        return "_database" in self.__dict__
+
+    def compile(self) -> None:
+        """Do it now, lest it be done in each of several processes."""
+        _ = self._database
+
+    def occur_in(self, data: _Bytes) -> bool:
+        """Whether the data hold any of them."""
+        return not self._scan(data, _stop)
+
+    def occurrences(self, data: _Bytes) -> list[Occurrence]:
+        """All places, in order of their ends; no more than about `MATCH_LIMIT`."""
+        found: list[Occurrence] = []
+
+        def note(number: int, _start: int, end: int, _flags: int, _context: object) -> bool:
+            found.append(Occurrence(end, number))
+            return len(found) >= MATCH_LIMIT
+
+        self._scan(data, note)
+        return found
+
+    def _scan(self, data: Any, handler: hyperscan.match_event_callback) -> bool:
+        """Look through all of it; false if the handler stopped that."""
+        import hyperscan  # noqa: PLC0415 - loaded when it is used
+
+        database = self._database
+        try:
+            scratch = self._own.scratch
+        except AttributeError:
+            scratch = self._own.scratch = hyperscan.Scratch(database)
+        try:
+            database.scan(data, match_event_handler=handler, scratch=scratch)
+        except hyperscan.ScanTerminated:
+            return False
+        return True
+
+    @cached_property
+    def _database(self) -> hyperscan.Database:
+        import hyperscan  # noqa: PLC0415 - loaded when it is used
+
+        database = hyperscan.Database()
+        count = len(self._expressions)
+        database.compile(
+            expressions=self._expressions,
+            ids=range(count),
+            elements=count,
+            flags=[hyperscan.HS_FLAG_DOTALL] * count,
+        )
+        return database
+
+
+def _stop(*_match: object) -> bool:
+    return True
+
+
+_WINDOW = 1 << 23
+
+
+def windows(data: bytes | mmap.mmap, overlap: int) -> Iterator[tuple[int, int, memoryview]]:
+    """Data in pieces small enough to be copied.
+
+    Args:
+        data: All of them.
+        overlap: Bytes of the next piece that a piece has as well.
+
+    Yields:
+        Where a piece starts, where the next one does, and its bytes, for as long as it is the last
+        that was asked for.
+    """
+    with memoryview(data) as whole:
+        for start in range(0, len(data), _WINDOW):
+            end = min(start + _WINDOW, len(data))
+            with whole[start : end + overlap] as window:
+                yield start, end, window
+
+
+def literal(raw: bytes) -> bytes:
+    """The expression for exactly these bytes."""
+    return b"".join(rb"\x%02x" % byte for byte in raw)

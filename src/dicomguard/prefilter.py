@@ -1,0 +1,189 @@
+"""Rules that are run only over bytes that hold something of them.
+
+A rule that needs one of its strings cannot match without the first bytes of that string, its atom.
+All atoms of all rules are sought in one pass; where there is none, no rule is run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache, cached_property
+from itertools import groupby, product
+from math import prod
+
+from dicomguard.dicom.layout import Data
+from dicomguard.engine import NO_EXTERNALS, CompiledRules, Declared, ScanResult
+from dicomguard.patterns import Patterns, literal, windows
+
+_ATOM = 5
+"""Positions of an atom: chance seldom makes so many, and Hyperscan compiles longer ones slowly."""
+_SHORTEST, _FIXED = 4, 3
+"""Positions of a literal atom at least, and those of them that hold one byte and no other."""
+_FORMS = 32
+"""Literals that stand for one string, at most."""
+_LONGEST = 1 << 10
+"""Bytes that a string may match."""
+_WORTH_IT = 8 << 20
+"""Bytes whose scan takes longer than to compile the atoms."""
+
+
+class Prefiltered:
+    """Compiled rules behind their atoms; without them where `atoms_of` knows none.
+
+    Args:
+        rules: What is run.
+        sources: From which they were compiled.
+    """
+
+    def __init__(self, rules: CompiledRules, sources: Iterable[str]) -> None:
+        self._rules = rules
+        self._sources = tuple(sources)
+
+    def prepare(self) -> None:
+        """Compile the atoms; until then small data are scanned without them."""
+        for each in self._atoms or ():
+            each.compile()
+
+    def declared(self) -> Iterable[Declared]:
+        """As `CompiledRules` has it."""
+        return self._rules.declared()
+
+    def scan(
+        self, data: Data, seconds: int, externals: Mapping[str, str] = NO_EXTERNALS
+    ) -> ScanResult:
+        """As `CompiledRules` has it.
+
+        What rules with atoms match does not depend on what is around it, nor on where it is.
+        """
+        is_prepared = "_atoms" in self.__dict__
+        if (not is_prepared and len(data) < _WORTH_IT) or not self._atoms:
+            return self._rules.scan(data, seconds, externals)
+        found = ScanResult([], [])
+        for start, end, window in windows(data, _LONGEST):
+            if not any(each.occur_in(window) for each in self._atoms):
+                continue
+            result = self._rules.scan(bytes(window), seconds, externals)
+            found.limits.extend(result.limits)
+            found.matches.extend(
+                match._replace(offset=start + match.offset)
+                for match in result.matches
+                if start + match.offset < end
+            )
+        return found
+
+    @cached_property
+    def _atoms(self) -> list[Patterns]:
+        atoms: dict[bytes, None] = {}
+        for source in self._sources:
+            needed = atoms_of(source)
+            if needed is None:
+                return []
+            atoms |= dict.fromkeys(needed)
+        # Compiled together they take twenty times as long.
+        literals = [each for each in atoms if _GROUP not in each]
+        others = [each for each in atoms if _GROUP in each]
+        return [Patterns(each) for each in (literals, others) if each]
+
+
+# ---------------------------------------------------------------------- atoms
+
+_TEXT = r'"(?:\\.|[^"\\\n])*"'
+_STRING = rf"\$\w+\s*=\s*(?P<string>{_TEXT}|\{{[^{{}}]*\}})\s*"
+_STRINGS = re.compile(_STRING)
+_RULE = re.compile(
+    rf"""\s*rule\s+\w+\s*\{{\s*
+    (?:meta:\s*(?:\w+\s*=\s*{_TEXT}\s*)+)?
+    strings:\s*(?P<strings>(?:{_STRING.replace("?P<string>", "?:")})+)
+    condition:\s*(?:any\s+of\s+them|\$\w+(?:\s+or\s+\$\w+)*)\s*\}}\s*""",
+    re.VERBOSE,
+)
+"""A rule that needs one of its strings, which have no modifiers; no comments."""
+_COMMENT = re.compile(rf"({_TEXT})|//[^\n]*|/\*.*?\*/", re.DOTALL)
+_TOKEN = re.compile(r"\s*(?:([0-9A-Fa-f?]{2})|\(([^()]*)\))\s*")
+_ESCAPE = re.compile(rb'\\(?:x([0-9A-Fa-f]{2})|([tnr"\\]))')
+_ESCAPED = {b"t": b"\t", b"n": b"\n", b"r": b"\r"}
+
+
+def atoms_of(source: str) -> list[bytes] | None:
+    """What must be in data for any rule of a source to match, as expressions for `Patterns`.
+
+    None where a rule may match without, or where that cannot be told: it is more than text and
+    bytes, any of which suffices.
+    """
+    code = _COMMENT.sub(lambda match: match.group(1) or " ", source)
+    atoms: list[bytes] = []
+    at = 0
+    while at < len(code):
+        rule = _RULE.match(code, at)
+        if rule is None:
+            return None
+        at = rule.end()
+        for string in _STRINGS.finditer(rule["strings"]):
+            inner = string["string"][1:-1]
+            is_text = string["string"][0] == '"'
+            positions = _of_text(inner) if is_text else _of_bytes(inner)
+            if not positions or len(positions) * 2 > _LONGEST:
+                return None
+            atoms += _atoms(positions)
+    return atoms
+
+
+_GROUP = b"(?:"
+_Position = tuple[bytes, ...]
+"""What may stand there: bytes, or runs of them."""
+_ANY: _Position = tuple(bytes([byte]) for byte in range(256))
+
+
+def _atoms(positions: list[_Position]) -> list[bytes]:
+    """Literals, as these compile fast; an expression where too little is known."""
+    runs = (list(run) for known, run in groupby(positions, lambda each: each is not _ANY) if known)
+    for run in runs:
+        start = run[:_ATOM]
+        fixed = b"".join(each[0] for each in start if len(each) == 1)
+        is_rare = len(start) >= _SHORTEST and len(fixed) >= _FIXED and len(set(fixed)) > 1
+        if is_rare and prod(map(len, start)) <= _FORMS:
+            return [literal(b"".join(each)) for each in product(*start)]
+    return [b"".join(map(_expression, positions))]
+
+
+def _expression(position: _Position) -> bytes:
+    return b"." if position is _ANY else _GROUP + b"|".join(map(literal, position)) + b")"
+
+
+def _of_text(text: str) -> list[_Position]:
+    raw = _ESCAPE.sub(
+        lambda each: bytes.fromhex(each[1].decode()) if each[1] else _ESCAPED.get(each[2], each[2]),
+        text.encode(),
+    )
+    return [(raw[index : index + 1],) for index in range(len(raw))]
+
+
+def _of_bytes(text: str) -> list[_Position] | None:
+    positions: list[_Position] = []
+    at = 0
+    while at < len(text):
+        token = _TOKEN.match(text, at)
+        if token is None:
+            return None
+        at = token.end()
+        options = [_of_bytes(each) for each in token[2].split("|")] if token[2] else None
+        if options is None:
+            positions.append(_byte(token[1]))
+            continue
+        runs: list[bytes] = []
+        for each in options:
+            if not each or _ANY in each:
+                return None
+            runs += map(b"".join, product(*each))
+        positions.append(tuple(runs))
+    return positions
+
+
+@cache
+def _byte(pattern: str) -> _Position:
+    """A byte, of which either half may be any."""
+    if pattern == "??":
+        return _ANY
+    digits = "0123456789ABCDEF" if "?" in pattern else "0"
+    return tuple(bytes.fromhex(pattern.replace("?", digit)) for digit in digits)
