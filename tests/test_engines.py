@@ -122,6 +122,6 @@ def test_large_files_are_scanned_as_small_ones_are(
     small = [scan_file(path, settings) for path in paths]
     monkeypatch.setattr("dicomguard.scan._MAPPED_FROM", 1)
     monkeypatch.setattr("dicomguard.rules._LARGE", 1)
-    monkeypatch.setattr("dicomguard.unwrap._WINDOW", 4096)
+    monkeypatch.setattr("dicomguard.patterns._WINDOW", 4096)
     for path, report in zip(paths, small, strict=True):
         assert scan_file(path, settings) == report

@@ -16,7 +16,6 @@ from dicomguard.dicom.layout import Data, Element, Span
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.model import Region
-from dicomguard.patterns import Patterns
 
 SEPARATOR = bytes(16)
 """Between two gathered values; a match that touches it is no match."""
@@ -140,7 +139,7 @@ _CLASSES = bytes(
 _TEXTS = ((b"\1", 3), (b"\1\2", 16))
 """What text is made of, in either form, and how often that must be there."""
 _LONGEST = 2 * 16 * _STEP
-_UTF_16 = Patterns([rb"(?:[\t\n\r\x20-\x7e]\x00){48}"])
+_NULS = b"\2" * 16
 _RUNS_TOLD_APART = 256
 """With more of them in a window it is taken whole: compressed data are full of such runs."""
 _WINDOW = 3 << 19
@@ -169,11 +168,12 @@ def _texts(data: Data, span: Span) -> Iterator[Span]:
     for base in range(span.start, span.end, _WINDOW):
         end = min(base + _WINDOW + _LONGEST, span.end)  # what begins here may end in the next
         # Of 16-bit pixels these are mostly the high bytes, which are seldom characters.
-        glance = data[base + 1 : end : 2 * _STEP].translate(_CLASSES)
+        window = data[base:end]  # of a mapped file single bytes are slow to take
+        glance = window[1 :: 2 * _STEP].translate(_CLASSES)
         has_characters = b"\1" in glance
-        if not has_characters and not _UTF_16.occur_in(data[base:end]):
+        if not has_characters and _NULS not in glance:
             continue
-        marked = data[base:end:_STEP].translate(_CLASSES)
+        marked = window[::_STEP].translate(_CLASSES)
         forms = _TEXTS if has_characters else _TEXTS[1:]
         found = chain.from_iterable(_runs(marked, unit, least) for unit, least in forms)
         runs = list(islice(found, _RUNS_TOLD_APART))
