@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from itertools import chain, islice
+from itertools import islice
 from typing import NamedTuple
 
 from dicomguard.dicom.layout import Data, Element, Span
@@ -136,10 +136,11 @@ _CLASSES = bytes(
     1 if byte in b"\t\n\r" or 0x20 <= byte < 0x7F else 2 if not byte else 0 for byte in range(256)
 )
 """Printable, NUL (of which UTF-16 has one a character), and all else."""
-_TEXTS = ((b"\1", 3), (b"\1\2", 16))
-"""What text is made of, in either form, and how often that must be there."""
-_LONGEST = 2 * 16 * _STEP
-_NULS = b"\2" * 16
+_LEAST, _LEAST_WIDE = 3, 16
+"""Bytes or characters of UTF-16 that must be seen, one after another."""
+_TEXTS = ((b"\1", _LEAST), (b"\1\2", _LEAST_WIDE))
+"""What text is made of, in either form."""
+_LONGEST = 2 * _LEAST_WIDE * _STEP
 _RUNS_TOLD_APART = 256
 """With more of them in a window it is taken whole: compressed data are full of such runs."""
 _WINDOW = 3 << 19
@@ -166,24 +167,42 @@ def _printable(source: Source) -> Buffer:
 def _texts(data: Data, span: Span) -> Iterator[Span]:
     """Runs within a span that may be text, with the bytes next to them."""
     for base in range(span.start, span.end, _WINDOW):
-        end = min(base + _WINDOW + _LONGEST, span.end)  # what begins here may end in the next
+        # What begins here may end in the next. Of a mapped file single bytes are slow to take.
+        window = data[base : min(base + _WINDOW + _LONGEST, span.end)]
         # Of 16-bit pixels these are mostly the high bytes, which are seldom characters.
-        window = data[base:end]  # of a mapped file single bytes are slow to take
-        glance = window[1 :: 2 * _STEP].translate(_CLASSES)
-        has_characters = b"\1" in glance
-        if not has_characters and _NULS not in glance:
-            continue
-        marked = window[::_STEP].translate(_CLASSES)
-        forms = _TEXTS if has_characters else _TEXTS[1:]
-        found = chain.from_iterable(_runs(marked, unit, least) for unit, least in forms)
+        high = window[1 :: 2 * _STEP].translate(_CLASSES)
+        found = _runs_of_both(window) if b"\1" in high else _runs_of_pairs(window, high)
         runs = list(islice(found, _RUNS_TOLD_APART))
         if len(runs) == _RUNS_TOLD_APART:
-            runs = [(0, len(marked))]
+            runs = [(0, len(window))]
         for first, last in runs:
-            start, stop = base + _STEP * (first - 2), base + _STEP * (last + 2)
+            start, stop = base + first - 2 * _STEP, base + last + 2 * _STEP
             yield Span(
                 max(start, span.start), min(stop, span.end), span.region, None, is_value=True
             )
+
+
+def _runs_of_both(window: bytes) -> Iterator[tuple[int, int]]:
+    """Where characters may stand in either form."""
+    marked = window[::_STEP].translate(_CLASSES)
+    for unit, least in _TEXTS:
+        for first, last in _runs(marked, unit, least):
+            yield first * _STEP, last * _STEP
+
+
+def _runs_of_pairs(window: bytes, high: bytes) -> Iterator[tuple[int, int]]:
+    """Where characters of UTF-16 may stand, none of them at an odd offset.
+
+    1 for a printable byte and 2 for a NUL are 3 together.
+    """
+    if b"\2" * _LEAST_WIDE not in high:
+        return
+    from Crypto.Util.strxor import strxor  # noqa: PLC0415 - loaded when it is used
+
+    step = 2 * _STEP
+    low = window[: len(high) * step : step].translate(_CLASSES)
+    for first, last in _runs(strxor(low, high), b"\3", _LEAST_WIDE):
+        yield first * step, last * step
 
 
 def _runs(marked: bytes, unit: bytes, least: int) -> Iterator[tuple[int, int]]:

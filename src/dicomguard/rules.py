@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,6 +46,9 @@ SECONDS_PER_RULE = 10.0
 
 _LARGE = 64 << 20
 """Bytes from which on a source is looked at by several threads."""
+
+_HANDOVER = 0.0002
+"""Seconds for which a thread keeps the interpreter from another that waits for it."""
 
 _CLOCK_EVERY = 256
 
@@ -208,10 +212,7 @@ class RulePack:
         externals: Mapping[str, str],
         beside: Callable[[], None] | None,
     ) -> list[tuple[Where, ScanResult]]:
-        """What each set matches; of a large source by two threads.
-
-        Both engines let go of the interpreter while they scan.
-        """
+        """What each set matches; of a large source by several threads."""
 
         def scan(where: Where, rules: CompiledRules) -> tuple[Where, ScanResult]:
             data = gathered[where].data
@@ -221,14 +222,25 @@ class RulePack:
 
         if len(gathered.source.data) < _LARGE:
             return [scan(where, rules) for where, rules in self.sets]
+        # To search takes no interpreter, to gather does: two threads search while this one gathers.
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - few files are so large
 
-        with ThreadPoolExecutor(2) as threads:
-            scans = [threads.submit(scan, where, rules) for where, rules in self.sets]
-            other = threads.submit(beside) if beside else None
-            results = [each.result() for each in scans]
-            if other:
-                other.result()
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(_HANDOVER)
+        try:
+            with ThreadPoolExecutor(2) as threads:
+                other = threads.submit(beside) if beside else None
+                searches = [
+                    threads.submit(scan, where, rules)
+                    for where, rules in self.sets
+                    if where is Where.FILE
+                ]
+                results = [scan(*each) for each in self.sets if each[0] is not Where.FILE]
+                results += [each.result() for each in searches]
+                if other:
+                    other.result()
+        finally:
+            sys.setswitchinterval(interval)
         return results
 
     def find_inside(
