@@ -17,8 +17,8 @@ from dicomguard.detectors import DETECTORS
 from dicomguard.dicom import dictionary
 from dicomguard.dicom.budgets import Budgets
 from dicomguard.dicom.layout import Data
+from dicomguard.dicom.recurring import Layouts
 from dicomguard.dicom.source import Source
-from dicomguard.dicom.walker import walk
 from dicomguard.drawing import draw
 from dicomguard.engine import MappedFile
 from dicomguard.files import READ_FLAGS, identity_of
@@ -93,6 +93,11 @@ class ScanSettings:
 @lru_cache(maxsize=4)
 def _pack(folders: tuple[Path, ...], engine: str | None, trust: Trust) -> RulePack:
     return RulePack(folders, engine, trust)
+
+
+@lru_cache(maxsize=4)
+def _layouts(budgets: Budgets) -> Layouts:
+    return Layouts(budgets)
 
 
 def prepare(settings: ScanSettings) -> None:
@@ -172,7 +177,7 @@ def scan_bytes(
         digest = hashlib.sha256(data).hexdigest()
         if digest in settings.known_clean:
             return Report(path=name, size=len(data), verdict=Verdict.CLEAN, sha256=digest)
-    layout = walk(data, settings.budgets)
+    layout = _layouts(settings.budgets).of(data)
     sources = [Source(data=data, layout=layout, file=layout)]
     inflated = layout.inflated
     if inflated:

@@ -1,0 +1,107 @@
+"""Layouts that serve again: the files of a series differ in values, and seldom in structure.
+
+Of a plain file the walker reads the headers, and of the values only those that tell it how to go
+on. Where another file of that size has the same bytes in all these places, the walk is the same.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from dicomguard.dicom.budgets import Budgets
+from dicomguard.dicom.layout import Data, Layout
+from dicomguard.dicom.walker import TRANSFER_SYNTAX, walk
+from dicomguard.model import Region
+
+_SIZES = 1024
+"""Sizes of files that are remembered; a layout is kept when its size has come before."""
+_KEPT = 32
+"""Layouts that are kept, the last ones that were of use."""
+_LONGEST = 1 << 15
+"""Bytes before the last value at most, so that those layouts are small."""
+
+_READ = frozenset(("SQ", "UN"))
+"""VRs whose values the walker may read."""
+_UNEXPLAINED = (Region.TAIL, Region.GAP)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kept:
+    """A layout, and what a file must hold to have it.
+
+    Attributes:
+        length: Bytes from the start of the file that count.
+        mask: A number with the bits of those that the walk depends on.
+        read: What they were.
+        layout: What the walk made of them.
+    """
+
+    length: int
+    mask: int
+    read: int
+    layout: Layout
+
+    def fits(self, data: Data) -> bool:
+        """Whether a file of that size has that layout."""
+        return int.from_bytes(data[: self.length], "little") & self.mask == self.read
+
+
+class Layouts:
+    """Walks files, or remembers what it would make of them.
+
+    The layouts are shared by files: nobody may change one.
+
+    Args:
+        budgets: Limits of each walk.
+    """
+
+    def __init__(self, budgets: Budgets) -> None:
+        self._budgets = budgets
+        self._sizes: OrderedDict[int, None] = OrderedDict()
+        self._kept: OrderedDict[_Kept, None] = OrderedDict()
+
+    def of(self, data: Data) -> Layout:
+        """The layout of a file, as `walk` makes it."""
+        size = len(data)
+        if size not in self._sizes:
+            self._sizes[size] = None
+            if len(self._sizes) > _SIZES:
+                self._sizes.popitem(last=False)
+            return walk(data, self._budgets)
+        for kept in reversed(self._kept):
+            if kept.layout.size == size and kept.fits(data):
+                self._kept.move_to_end(kept)
+                return kept.layout
+        layout = walk(data, self._budgets)
+        made = _kept(data, layout)
+        if made:
+            self._kept[made] = None
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return layout
+
+
+def _kept(data: Data, layout: Layout) -> _Kept | None:
+    """What the walk depended on; None where that is not told easily."""
+    if not layout.has_preamble or layout.big_endian or layout.inflated:
+        return None
+    if layout.oddities or layout.limits or not layout.elements:
+        return None
+    last = layout.elements[-1]
+    length = last.value if last.end == layout.size and not last.is_container else layout.size
+    if length > _LONGEST or any(each.region in _UNEXPLAINED for each in layout.values()):
+        return None
+    mask = bytearray(b"\xff") * length
+    for each in layout.elements:
+        is_read = (
+            each.vr in _READ
+            or each.is_container
+            or each.is_private_creator
+            or each.tag == TRANSFER_SYNTAX
+        )
+        end = min(each.end, length)
+        if not is_read and each.value < end:
+            mask[each.value : end] = bytes(end - each.value)
+    bits = int.from_bytes(mask, "little")
+    return _Kept(length, bits, int.from_bytes(data[:length], "little") & bits, layout)
