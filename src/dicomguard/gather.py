@@ -9,10 +9,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from itertools import islice
+from itertools import accumulate, islice
 from typing import NamedTuple
 
-from dicomguard.dicom.layout import Data, Element, Span
+from dicomguard.dicom.layout import Data, Element, Layout, Span
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.model import Region
@@ -52,14 +52,18 @@ def _is_text(span: Span) -> bool:
     return isinstance(span.owner, Element) and span.owner.vr in TEXT_VRS
 
 
-_HOLDS: dict[Where, Callable[[Span], bool]] = {
-    Where.PREAMBLE: lambda span: span.region is Region.PREAMBLE,
-    Where.META: lambda span: span.region is Region.META,
-    Where.TEXT: _is_text,
-    Where.PRIVATE: lambda span: span.region is Region.PRIVATE,
-    Where.DOCUMENT: lambda span: span.region is Region.DOCUMENT,
-    Where.NONPIXEL: lambda span: span.region is not Region.PIXELS,
-    Where.TAIL: lambda span: span.region in _UNEXPLAINED,
+def _those(holds: Callable[[Span], bool]) -> Callable[[Layout], list[Span]]:
+    return lambda layout: [span for span in layout.values() if holds(span)]
+
+
+_SPANS: dict[Where, Callable[[Layout], list[Span]]] = {
+    Where.PREAMBLE: _those(lambda span: span.region is Region.PREAMBLE),
+    Where.META: _those(lambda span: span.region is Region.META),
+    Where.TEXT: _those(_is_text),
+    Where.PRIVATE: _those(lambda span: span.region is Region.PRIVATE),
+    Where.DOCUMENT: _those(lambda span: span.region is Region.DOCUMENT),
+    Where.NONPIXEL: _those(lambda span: span.region is not Region.PIXELS),
+    Where.TAIL: _those(lambda span: span.region in _UNEXPLAINED),
 }
 
 
@@ -110,8 +114,7 @@ def gather(source: Source, where: Where) -> Buffer:
         return _whole(source)
     if where is Where.PRINTABLE:
         return _printable(source)
-    holds = _HOLDS[where]
-    return join(source, [span for span in source.values() if holds(span)])
+    return join(source, source.layout.derived(_SPANS[where]))
 
 
 def _whole(source: Source) -> Buffer:
@@ -120,12 +123,11 @@ def _whole(source: Source) -> Buffer:
 
 def join(source: Source, spans: list[Span]) -> Buffer:
     """The bytes of the spans in one buffer, each followed by `SEPARATOR`."""
-    starts, chunks, at = [], [], 0
-    for span in spans:
-        starts.append(at)
-        chunks += [source.data[span.start : span.end], SEPARATOR]
-        at += span.end - span.start + len(SEPARATOR)
-    return Buffer(b"".join(chunks), starts, spans)
+    data = source.data
+    chunks = [data[span.start : span.end] for span in spans]
+    sizes = (len(chunk) + len(SEPARATOR) for chunk in chunks)
+    starts = list(accumulate(sizes, initial=0))
+    return Buffer(SEPARATOR.join([*chunks, b""]), starts[:-1], spans)
 
 
 # ---------------------------------------------------------------------- what may be text
@@ -148,15 +150,22 @@ _COPIED = 64 << 20
 """Beyond this, or half of the data, all of it is looked at where it is."""
 
 
+def _pixels(layout: Layout) -> list[Span]:
+    return [
+        span
+        for span in layout.values()
+        if span.region is Region.PIXELS and span.end - span.start > _LONGEST
+    ]
+
+
 def _printable(source: Source) -> Buffer:
     """All bytes but those of pixels that cannot be text, in order."""
     pieces: list[Span] = []
     start = 0
-    for span in source.values():
-        if span.region is Region.PIXELS and span.end - span.start > _LONGEST:
-            pieces.append(span._replace(start=start, end=span.start))
-            pieces += _texts(source.data, span)
-            start = span.end
+    for span in source.layout.derived(_pixels):
+        pieces.append(span._replace(start=start, end=span.start))
+        pieces += _texts(source.data, span)
+        start = span.end
     size = len(source.data)
     pieces.append(Span(start, size, Region.GAP, None, is_value=True))
     if sum(each.end - each.start for each in pieces) > min(size // 2, _COPIED):

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dicomguard.dicom.layout import Layout, Span
 from dicomguard.dicom.source import Source
 from dicomguard.engine import (
     EXTERNALS,
@@ -288,6 +289,10 @@ class RulePack:
         return findings, limits
 
 
+def _documents(layout: Layout) -> list[Span]:
+    return [span for span in layout.values() if span.region is Region.DOCUMENT]
+
+
 def _files_within(source: Source, found: Sequence[Finding]) -> dict[tuple[int, int], str]:
     """Runs of bytes that would be files of their own elsewhere, and what they are.
 
@@ -295,8 +300,7 @@ def _files_within(source: Source, found: Sequence[Finding]) -> dict[tuple[int, i
     """
     files = {
         (span.start, span.end): "the encapsulated document"
-        for span in source.values()
-        if span.region is Region.DOCUMENT
+        for span in source.layout.derived(_documents)
     }
     for each in found:
         if each.kind.id != THIRD_PARTY.id:

@@ -219,8 +219,10 @@ def _by_value(
     source = gathered.source
     inflated = source.layout.inflated
     for span in gathered[Where.NONPIXEL].spans:
-        head = source.data[span.start : min(span.start + _SMALLEST_VALUE, span.end)]
-        if len(head) < _SMALLEST_VALUE or not head.translate(None, _TEXT):
+        if span.end - span.start < _SMALLEST_VALUE:
+            continue
+        head = source.data[span.start : span.start + _SMALLEST_VALUE]
+        if not head.translate(None, _TEXT):
             continue
         if inflated is not None and span.start == inflated.offset:
             continue  # the deflated data set, which is a source of its own

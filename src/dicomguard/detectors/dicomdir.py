@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from dicomguard.detectors.grouping import first_of
-from dicomguard.dicom.layout import Element, Item, number_of
+from dicomguard.dicom.layout import Element, Item, Layout, number_of
 from dicomguard.dicom.source import Source
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Severity
 
@@ -59,6 +59,10 @@ _OUTSIDE = re.compile(
 """A name upwards, absolute, on a drive or server, of a home, or with control characters."""
 
 
+def _elements(layout: Layout) -> list[Element]:
+    return [element for element in layout.elements if element.group == 0x0004]
+
+
 class DicomdirDetector:
     """References out of the medium, and records that form a circle."""
 
@@ -66,7 +70,7 @@ class DicomdirDetector:
 
     def find(self, source: Source, found: Sequence[Finding]) -> Iterator[Finding]:  # noqa: ARG002
         """Look at the elements of group 0004."""
-        elements = [element for element in source.layout.elements if element.group == 0x0004]
+        elements = source.layout.derived(_elements)
         if not elements:
             return
         yield from self._file_ids(source, elements)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dicomguard.dicom.layout import Element, number_of, text_of
+from dicomguard.dicom.layout import Element, Layout, number_of, text_of
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.walker import ENCAPSULATED_DOCUMENT
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Severity
@@ -95,9 +95,16 @@ class DocumentDetector:
 
     def find(self, source: Source, found: Sequence[Finding]) -> Iterator[Finding]:  # noqa: ARG002
         """Look at every (0042,0011)."""
-        for element in source.layout.elements:
-            if element.tag == ENCAPSULATED_DOCUMENT and not element.is_container:
-                yield from _document(source, element, _level(source, element))
+        for element in source.layout.derived(_documents):
+            yield from _document(source, element, _level(source, element))
+
+
+def _documents(layout: Layout) -> list[Element]:
+    return [
+        each
+        for each in layout.elements
+        if each.tag == ENCAPSULATED_DOCUMENT and not each.is_container
+    ]
 
 
 def _level(source: Source, element: Element) -> Mapping[int, Element]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from dicomguard.detectors.grouping import Hit, first_hits
 from dicomguard.dicom import dictionary
-from dicomguard.dicom.layout import UNDEFINED_LENGTH, Element
+from dicomguard.dicom.layout import UNDEFINED_LENGTH, Element, Layout
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import VRS
 from dicomguard.dicom.walker import PIXEL_DATA
@@ -106,23 +106,26 @@ class ElementDetector:
 
     def find(self, source: Source, found: Sequence[Finding]) -> Iterator[Finding]:  # noqa: ARG002
         """Hold elements to the dictionary and values to their VR."""
-        yield from first_hits(source, _hits(source.layout.elements))
+        yield from first_hits(source, source.layout.derived(_hits))
 
 
-def _hits(elements: Sequence[Element]) -> Iterator[Hit]:
-    for element in elements:
-        if element.region is Region.META:
-            continue
-        size = element.end - element.value
-        kind = _judged(element.tag, element.vr, element.implicit)
-        if kind is not None and _matters(kind, element, size):
-            yield Hit.at(kind, element, f"VR {element.vr}, {size} bytes")
-        if element.declared == UNDEFINED_LENGTH or size != element.declared:
-            continue  # open, or cut: no length to judge
-        if size % _UNITS.get(element.vr, 1):
-            yield Hit.at(VR_LENGTH, element, f"{size} bytes of VR {element.vr}")
-        elif size & 1:
-            yield Hit.at(ODD_LENGTH, element, f"{size} bytes")
+def _hits(layout: Layout) -> list[Hit]:
+    return [hit for element in layout.elements for hit in _hits_of(element)]
+
+
+def _hits_of(element: Element) -> Iterator[Hit]:
+    if element.region is Region.META:
+        return
+    size = element.end - element.value
+    kind = _judged(element.tag, element.vr, element.implicit)
+    if kind is not None and _matters(kind, element, size):
+        yield Hit.at(kind, element, f"VR {element.vr}, {size} bytes")
+    if element.declared == UNDEFINED_LENGTH or size != element.declared:
+        return  # open, or cut: no length to judge
+    if size % _UNITS.get(element.vr, 1):
+        yield Hit.at(VR_LENGTH, element, f"{size} bytes of VR {element.vr}")
+    elif size & 1:
+        yield Hit.at(ODD_LENGTH, element, f"{size} bytes")
 
 
 def _matters(kind: FindingKind, element: Element, size: int) -> bool:

@@ -190,7 +190,7 @@ class FileMetaDetector:
             kind = COINCIDENCE if source.data[128:132] == b"DICM" else NO_DICM
             region = layout.span_at(0).region
             yield source.finding(kind, 0, min(132, layout.size), region=region)
-        meta = [element for element in layout.elements if element.region is Region.META]
+        meta = layout.derived(_meta)
         if meta:
             yield from _elements(source, meta)
             yield from _group_length(source, meta)
@@ -199,14 +199,23 @@ class FileMetaDetector:
             yield from _transfer_syntax(source, meta)
 
 
-def _misplaced(source: Source) -> Iterator[Finding]:
-    elements = source.layout.elements
-    strangers = [
-        each for each in elements if each.group in _NOT_HERE and each.region is not Region.META
+def _meta(layout: Layout) -> list[Element]:
+    return [each for each in layout.elements if each.region is Region.META]
+
+
+def _strangers(layout: Layout) -> list[Element]:
+    return [
+        each
+        for each in layout.elements
+        if each.group in _NOT_HERE and each.region is not Region.META
     ]
-    meta_end = max((each.end for each in elements if each.region is Region.META), default=0)
+
+
+def _misplaced(source: Source) -> Iterator[Finding]:
+    strangers = source.layout.derived(_strangers)
+    meta_end = max((each.end for each in source.layout.derived(_meta)), default=0)
     if strangers and strangers[0].group == 0x0002 and strangers[0].start == meta_end:
-        broken = strangers.pop(0)
+        broken, *strangers = strangers
         yield from first_of(source, BAD_VR, (broken,), "file meta cannot be read beyond it")
     yield from first_of(source, MISPLACED, strangers)
 

@@ -12,7 +12,7 @@ from struct import unpack_from
 
 from dicomguard.detectors.entropy import SAMPLE_BYTES, entropy
 from dicomguard.detectors.grouping import Hit, first_hits
-from dicomguard.dicom.layout import Element
+from dicomguard.dicom.layout import Element, Layout
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import LONG_TEXT_VRS
 from dicomguard.dicom.walker import PIXEL_DATA
@@ -94,14 +94,23 @@ class FreightDetector:
             yield from _host(source)
 
 
+def _candidates(layout: Layout) -> list[Element]:
+    return [
+        each
+        for each in layout.elements
+        if each.end - each.value >= _SCRAMBLED_BYTES
+        or each.tag in (_ENCRYPTED_CONTENT, _ICC_PROFILE)
+    ]
+
+
 def _hits(source: Source) -> Iterator[Hit]:
-    for element in source.layout.elements:
+    for element in source.layout.derived(_candidates):
         size = element.end - element.value
         if element.tag == _ENCRYPTED_CONTENT:
             yield Hit.at(ENCRYPTED, element, f"{size} bytes")
         elif element.tag == _ICC_PROFILE:
             yield from _profile(source, element)
-        elif size >= _SCRAMBLED_BYTES and element.region is Region.DATASET:
+        elif element.region is Region.DATASET:
             yield from _large(source, element, size)
 
 

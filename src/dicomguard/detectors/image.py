@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from struct import unpack_from
 from typing import Final
 
-from dicomguard.dicom.layout import UNDEFINED_LENGTH, Data, Element, Item, number_of, text_of
+from dicomguard.dicom.layout import (
+    UNDEFINED_LENGTH,
+    Data,
+    Element,
+    Item,
+    Layout,
+    number_of,
+    text_of,
+)
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.dicom.walker import PIXEL_DATA
@@ -108,8 +116,12 @@ def levels(source: Source) -> Iterator[Level]:
 
     Items in private elements are their vendor's: GE keeps JPEG there as native words.
     """
-    layout = source.layout
-    yield Level(source, None, layout.root)
+    yield Level(source, None, source.layout.root)
+    for item, elements in source.layout.derived(_items):
+        yield Level(source, item, elements)
+
+
+def _items(layout: Layout) -> list[tuple[Item, dict[int, Element]]]:
     items: dict[Item, dict[int, Element]] = {}
     for element in layout.elements:
         if (
@@ -118,9 +130,7 @@ def levels(source: Source) -> Iterator[Level]:
             and element.region is not Region.PRIVATE
         ):
             items.setdefault(element.parent, {}).setdefault(element.tag, element)
-    for item, elements in items.items():
-        if not _KEYS.isdisjoint(elements):
-            yield Level(source, item, elements)
+    return [each for each in items.items() if not _KEYS.isdisjoint(each[1])]
 
 
 def frame_bits(data: Data, level: Mapping[int, Element]) -> int | None:

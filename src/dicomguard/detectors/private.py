@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from dicomguard.detectors import vendors
 from dicomguard.detectors.entropy import SAMPLE_BYTES, entropy
 from dicomguard.detectors.grouping import first_of
 from dicomguard.dicom import dictionary
-from dicomguard.dicom.layout import Element, Item
+from dicomguard.dicom.layout import Element, Item, Layout
 from dicomguard.dicom.source import Source
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Severity
 
@@ -114,22 +115,52 @@ class PrivateDetector:
 
     def find(self, source: Source, found: Sequence[Finding]) -> Iterator[Finding]:  # noqa: ARG002
         """Look at every private element, wherever it is nested."""
-        private = [element for element in source.layout.elements if element.is_private]
-        creators = [element for element in private if element.is_private_creator]
-        held = [element for element in private if element.element > 0xFF]
-        yield from first_of(
-            source, ORPHAN, (e for e in held if e.creator is None and not _illegal(e))
-        )
-        yield from first_of(source, ILLEGAL, (e for e in private if _illegal(e)))
+        private = source.layout.derived(_sorted)
+        creators = private.creators
+        yield from first_of(source, ORPHAN, private.orphans)
+        yield from first_of(source, ILLEGAL, private.illegal)
         yield from first_of(source, BAD_CREATOR, (e for e in creators if _is_bad(source, e)))
         yield from _unknown(source, creators)
         yield from first_of(source, COLLISION, _repeated(source, creators))
-        yield from first_of(source, HUGE, (e for e in held if _is_huge(e)))
-        yield from _opaque(source, [e for e in held if _is_opaque(source, e)])
-        yield from _unlike(source, held)
+        yield from first_of(source, HUGE, private.huge)
+        yield from _opaque(source, [e for e in private.odd if _is_opaque(source, e)])
+        yield from _unlike(source, private.known)
 
 
-def _illegal(element: Element) -> bool:
+class _Private(NamedTuple):
+    """The private elements of a layout, by what is to be asked of each.
+
+    Attributes:
+        creators: Those that reserve a block.
+        illegal: Those where none may be.
+        orphans: Others whose block has no creator.
+        huge: Very large ones, unless their vendor is known for them.
+        odd: Large ones of creators of which nothing is known.
+        known: Those whose vendor is known to write something that has a form.
+    """
+
+    creators: list[Element]
+    illegal: list[Element]
+    orphans: list[Element]
+    huge: list[Element]
+    odd: list[Element]
+    known: list[tuple[Element, str, vendors.Held]]
+
+
+def _sorted(layout: Layout) -> _Private:
+    private = [each for each in layout.elements if each.is_private]
+    held = [each for each in private if each.element > 0xFF]
+    return _Private(
+        creators=[each for each in private if each.is_private_creator],
+        illegal=[each for each in private if _is_illegal(each)],
+        orphans=[each for each in held if each.creator is None and not _is_illegal(each)],
+        huge=[each for each in held if _is_huge(each)],
+        odd=[each for each in held if _may_be_opaque(each)],
+        known=list(_with_a_form(held)),
+    )
+
+
+def _is_illegal(element: Element) -> bool:
     number = element.element
     in_block = number == 0 or 0x10 <= number <= 0xFF or number >= 0x1000
     return not in_block or element.group in _ILLEGAL_GROUPS
@@ -194,20 +225,26 @@ def _is_huge(element: Element) -> bool:
     return is_large and not (vendor and vendor.large)
 
 
-def _unlike(source: Source, held: list[Element]) -> Iterator[Finding]:
+def _with_a_form(held: list[Element]) -> Iterator[tuple[Element, str, vendors.Held]]:
+    for element in held:
+        if element.is_container or element.end - element.value < _FORM_BYTES:
+            continue
+        vendor = vendors.creator(element.creator or "")
+        known = vendor.held(element.tag) if vendor else None
+        if vendor is not None and known is not None and known.begins:
+            yield element, vendor.vendor, known
+
+
+def _unlike(source: Source, held: list[tuple[Element, str, vendors.Held]]) -> Iterator[Finding]:
     """Values of elements whose vendor is known to write something else there."""
     scrambled: dict[str, list[Element]] = defaultdict(list)
     others: dict[str, list[Element]] = defaultdict(list)
-    for element in held:
-        vendor = vendors.creator(element.creator or "")
-        known = vendor.held(element.tag) if vendor else None
-        if vendor is None or known is None or not known.begins or element.is_container:
-            continue
+    for element, vendor, known in held:
         value = source.data[element.value : min(element.end, element.value + SAMPLE_BYTES)]
-        if len(value) < _FORM_BYTES or not value.strip(b"\0 ") or known.is_of(value):
+        if not value.strip(b"\0 ") or known.is_of(value):
             continue
         alike = scrambled if _is_scrambled(value) else others
-        alike[f"{vendor.vendor} keeps there: {known.holds}"].append(element)
+        alike[f"{vendor} keeps there: {known.holds}"].append(element)
     for kind, by_detail in ((SPOOF, scrambled), (_UNLIKE, others)):
         for detail, elements in by_detail.items():
             yield from first_of(source, kind, elements, detail)
@@ -217,13 +254,15 @@ def _is_scrambled(value: bytes) -> bool:
     return len(value) >= _OPAQUE_BYTES and entropy(value) > _OPAQUE_BITS
 
 
-def _is_opaque(source: Source, element: Element) -> bool:
+def _may_be_opaque(element: Element) -> bool:
     creator = element.creator
     if creator is None or element.is_container or element.end - element.value < _OPAQUE_BYTES:
         return False
     vendor = vendors.creator(creator)
-    if dictionary.is_known_creator(creator) or (vendor and vendor.packed):
-        return False
+    return not (dictionary.is_known_creator(creator) or (vendor and vendor.packed))
+
+
+def _is_opaque(source: Source, element: Element) -> bool:
     return _is_scrambled(
         source.data[element.value : min(element.end, element.value + SAMPLE_BYTES)]
     )

@@ -10,7 +10,7 @@ from operator import attrgetter
 
 from dicomguard.detectors.grouping import first_of
 from dicomguard.detectors.image import image_bytes
-from dicomguard.dicom.layout import Element, Item, Oddity, OddityKind
+from dicomguard.dicom.layout import Element, Item, Layout, Oddity, OddityKind
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.walker import PIXEL_DATA
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Severity
@@ -215,8 +215,11 @@ class StructureDetector:
             detail = f"{inflated.length} bytes make about {inflated.size}"
             start = inflated.offset
             yield source.finding(kind, start, start + inflated.length, detail=detail)
-        abused = (each for each in layout.elements if not each.tag & 0xFFFF and _is_abused(each))
-        yield from first_of(source, GROUP_LENGTH, abused)
+        yield from first_of(source, GROUP_LENGTH, layout.derived(_abused))
+
+
+def _abused(layout: Layout) -> list[Element]:
+    return [each for each in layout.elements if not each.tag & 0xFFFF and _is_abused(each)]
 
 
 def _graded(source: Source, odd: Oddity) -> FindingKind:

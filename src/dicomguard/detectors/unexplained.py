@@ -9,7 +9,7 @@ from dataclasses import replace
 from dicomguard.detectors.entropy import entropy
 from dicomguard.detectors.image import frame_bits, frames, image_bytes
 from dicomguard.detectors.tiff import is_tiff
-from dicomguard.dicom.layout import Element, Item, Span, number_of
+from dicomguard.dicom.layout import Element, Item, Layout, Span, number_of
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.dicom.walker import (
@@ -82,12 +82,17 @@ PIXEL_SLACK = FindingKind(
     attack="T1027.009",
 )
 
+_UNEXPLAINED = (Region.TAIL, Region.GAP, Region.PADDING)
 _HEADER_BYTES = 12
 _DENSE_BITS = 6.5
 _DENSE_BYTES = 4096
 _LARGE_PADDING = 64 << 10
 _SLACK_TEXT_BYTES = 16
 _DOCUMENT_LENGTH = 0x00420015
+_OVERLAYS = range(0x6000, 0x6020, 2)
+_MEASURED = frozenset(
+    (PIXEL_DATA, ENCAPSULATED_DOCUMENT, *(group << 16 | 0x3000 for group in _OVERLAYS))
+)
 _PHOTOMETRIC = 0x00280004
 _NATIVE = ("", IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, *DEFLATED)
 """Transfer syntaxes whose pixel data is as long as the image."""
@@ -106,7 +111,7 @@ class UnexplainedDetector:
         has_tiff = layout.has_preamble and is_tiff(source.data[:4])
         gap = DEFLATE_GAP if layout.inflated else GAP
         spans: dict[FindingKind, list[Span]] = defaultdict(list)
-        for span in source.values():
+        for span in layout.derived(_unexplained):
             if span.region is Region.TAIL:
                 spans[_graded(source, TAIL, span)].append(span)
             elif span.region is Region.GAP:
@@ -116,6 +121,10 @@ class UnexplainedDetector:
         for kind, alike in spans.items():
             yield _first(source, kind, alike)
         yield from _value_slack(source)
+
+
+def _unexplained(layout: Layout) -> list[Span]:
+    return [span for span in layout.values() if span.region in _UNEXPLAINED]
 
 
 def _graded(source: Source, kind: FindingKind, span: Span) -> FindingKind:
@@ -148,28 +157,44 @@ def _padding(source: Source, span: Span) -> Iterator[Finding]:
     yield source.finding(kind, span.start, span.end, detail=naming.name(raw))
 
 
-def _value_slack(source: Source) -> Iterator[Finding]:
+def _texts(layout: Layout) -> list[Element]:
+    """Those long enough to hide something."""
+    return [
+        each
+        for each in layout.elements
+        if each.vr in TEXT_VRS
+        and each.end - each.value > _SLACK_TEXT_BYTES
+        and not each.is_container
+        # A private element's VR that is not written is a dictionary's guess.
+        and not (each.implicit and each.is_private)
+        and each.region is not Region.META
+    ]
+
+
+def _levels(layout: Layout) -> list[dict[int, Element]]:
+    """The elements of each level that has something whose length others tell."""
     levels: dict[Item | None, dict[int, Element]] = {}
+    for element in layout.elements:
+        if not element.is_container or element.tag == PIXEL_DATA:
+            levels.setdefault(element.parent, {}).setdefault(element.tag, element)
+    return [level for level in levels.values() if not _MEASURED.isdisjoint(level)]
+
+
+def _value_slack(source: Source) -> Iterator[Finding]:
     texts: list[Finding] = []
     count = 0
-    for element in source.layout.elements:
-        if element.is_container and element.tag != PIXEL_DATA:
-            continue
-        levels.setdefault(element.parent, {}).setdefault(element.tag, element)
-        # A private element's VR that is not written is a dictionary's guess.
-        is_text = element.vr in TEXT_VRS and not (element.implicit and element.is_private)
-        if is_text and element.region is not Region.META:
-            hidden = _text_slack(source, element)
-            count += hidden is not None
-            if hidden is not None and not texts:
-                detail = "after the NUL that ends the text"
-                texts += _slack(source, SLACK, element, hidden, detail)
+    for element in source.layout.derived(_texts):
+        hidden = _text_slack(source, element)
+        count += hidden is not None
+        if hidden is not None and not texts:
+            detail = "after the NUL that ends the text"
+            texts += _slack(source, SLACK, element, hidden, detail)
     if count > 1:
         detail = f"{texts[0].detail}; {count} such values"
         place = replace(texts[0].place, private_creator="")
         texts = [replace(texts[0], place=place, detail=detail, count=count)]
     yield from texts
-    for level in levels.values():
+    for level in source.layout.derived(_levels):
         yield from _document_slack(source, level)
         yield from _overlay_slack(source, level)
         yield from _pixel_slack(source, level)
@@ -203,7 +228,7 @@ def _document_slack(source: Source, level: dict[int, Element]) -> Iterator[Findi
 
 
 def _overlay_slack(source: Source, level: dict[int, Element]) -> Iterator[Finding]:
-    for group in range(0x6000, 0x6020, 2):
+    for group in _OVERLAYS:
         overlay = level.get(group << 16 | 0x3000)
         if overlay is None:
             continue

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import mmap
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.model import Region
+
+T = TypeVar("T")
 
 Data = bytes | mmap.mmap
 """The bytes of a whole file: slices are ``bytes``."""
@@ -228,8 +230,7 @@ class Layout:
     inflated: Inflated | None = None
     _starts: list[int] = field(default_factory=list)
     _owners: list[tuple[Region, Owner, bool]] = field(default_factory=list)
-    _values: tuple[int, list[Span]] | None = None
-    """All spans of values, once they were asked for, and how many spans there were."""
+    _derived: dict[Callable[[Layout], Any], Any] = field(default_factory=dict)
 
     def cut(self, start: int, region: Region, owner: Owner, *, is_value: bool) -> None:
         """Begin a span at ``start``: the one before it ends there. Starts never go back."""
@@ -254,15 +255,17 @@ class Layout:
 
     def values(self) -> Iterator[Span]:
         """Spans of values and of unexplained bytes: everything but structure."""
-        if self._values is None or self._values[0] != len(self._starts):
-            ends = [*self._starts[1:], self.size]
-            values = [
-                Span(start, end, *owner)
-                for start, end, owner in zip(self._starts, ends, self._owners, strict=False)
-                if owner[2]
-            ]
-            self._values = len(self._starts), values
-        return iter(self._values[1])
+        return iter(self.derived(_values))
+
+    def derived(self, derive: Callable[[Layout], T]) -> T:
+        """What follows from the layout alone, derived once.
+
+        A layout may serve many files (`dicomguard.dicom.recurring`), so that ``derive`` must not
+        look at their bytes.
+        """
+        if derive not in self._derived:
+            self._derived[derive] = derive(self)
+        return cast("T", self._derived[derive])
 
     def span_at(self, offset: int) -> Span:
         """The span that holds the byte at ``offset``.
@@ -285,6 +288,10 @@ class Layout:
         """Number in a root element, as `number_of`; None if it is absent."""
         element = self.root.get(tag)
         return number_of(data, element) if element else None
+
+
+def _values(layout: Layout) -> list[Span]:
+    return [span for span in layout.spans() if span.is_value]
 
 
 def text_of(data: Data, element: Element) -> str:

@@ -25,7 +25,7 @@ from dicomguard.detectors.text import (
 )
 from dicomguard.detectors.text.signs import Scope, Sign
 from dicomguard.dicom import charset
-from dicomguard.dicom.layout import Element, text_of
+from dicomguard.dicom.layout import Element, Layout, Span, text_of
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.gather import SEPARATOR
@@ -54,19 +54,23 @@ class TextDetector:
         """Look at every value of a character-string VR."""
         if not source.layout.is_dicom:
             return
+        data = source.data
         values = [
-            (span.start, span.owner, source.data[span.start : span.end])
-            for span in source.values()
-            if isinstance(span.owner, Element) and span.owner.vr in TEXT_VRS
+            (span.start, owner, data[span.start : span.end])
+            for span, owner in source.layout.derived(_texts)
         ]
         hits = _search(values, exact=True)
+        for span, owner in source.layout.derived(_long):
+            kind = form.look(owner, data[span.start : span.end])
+            if kind:
+                hits[kind].append(span.start)
+        everything = SEPARATOR.join([raw for _, _, raw in values])
+        if everything.isascii() and b"\x1b" not in everything and not _SPELLED.search(everything):
+            values = []  # they are read as they are stored
         terms = _Terms(source)
         read: list[_Value] = []
         room = _READ_MAX
         for start, owner, raw in values:
-            kind = form.look(owner, raw)
-            if kind:
-                hits[kind].append(start)
             is_plain = raw.isascii() and b"\x1b" not in raw
             if (is_plain and not _SPELLED.search(raw)) or room < len(raw):
                 continue
@@ -79,6 +83,22 @@ class TextDetector:
         for kind, places in _search(read, exact=False).items():
             hits.setdefault(kind, places)
         yield from _findings(source, hits)
+
+
+def _texts(layout: Layout) -> list[tuple[Span, Element]]:
+    return [
+        (span, span.owner)
+        for span in layout.values()
+        if isinstance(span.owner, Element) and span.owner.vr in TEXT_VRS
+    ]
+
+
+def _long(layout: Layout) -> list[tuple[Span, Element]]:
+    return [
+        (span, owner)
+        for span, owner in layout.derived(_texts)
+        if form.may_be_long(owner, span.end - span.start)
+    ]
 
 
 _Value = tuple[int, Element, bytes]
@@ -114,14 +134,17 @@ def _search(values: Sequence[_Value], *, exact: bool) -> dict[FindingKind, list[
     return hits
 
 
+def _character_sets(layout: Layout) -> list[Element]:
+    return [each for each in layout.elements if each.tag == _CHARACTER_SET]
+
+
 class _Terms:
     """The Specific Character Set that applies to each element (PS3.5 section 7.5.3)."""
 
     def __init__(self, source: Source) -> None:
         self._declared = {
             element.parent: text_of(source.data, element).split("\\")
-            for element in source.layout.elements
-            if element.tag == _CHARACTER_SET
+            for element in source.layout.derived(_character_sets)
         }
 
     def of(self, element: Element) -> Sequence[str]:

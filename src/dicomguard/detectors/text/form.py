@@ -43,11 +43,14 @@ _FIXED = frozenset(("AE", "AS", "CS", "DA", "SH", "TM", "UI"))
 _ABSURD = 1024
 
 
+def may_be_long(element: Element, size: int) -> bool:
+    """Whether so many bytes may be more than the VR allows; private ones are as their format is."""
+    return size > _LIMITS.get(element.vr, size) and element.region is not Region.PRIVATE
+
+
 def look(element: Element, raw: bytes) -> FindingKind | None:
-    """What the length of a value means; None where it is allowed, or as private as its format."""
-    limit = _LIMITS.get(element.vr)
-    if limit is None or len(raw) <= limit or element.region is Region.PRIVATE:
-        return None
+    """What the length of a value that may be too long means; None where it is allowed."""
+    limit = _LIMITS[element.vr]
     longest = max(len(each.strip(b" \0")) for each in raw.split(b"\\"))
     if longest > _ABSURD and element.vr in _FIXED:
         return LONG
