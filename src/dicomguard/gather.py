@@ -52,11 +52,11 @@ def _is_text(span: Span) -> bool:
     return isinstance(span.owner, Element) and span.owner.vr in TEXT_VRS
 
 
-def _those(holds: Callable[[Span], bool]) -> Callable[[Layout], list[Span]]:
-    return lambda layout: [span for span in layout.values() if holds(span)]
+def _those(holds: Callable[[Span], bool]) -> Callable[[Layout], _Placed]:
+    return lambda layout: _placed([span for span in layout.values() if holds(span)])
 
 
-_SPANS: dict[Where, Callable[[Layout], list[Span]]] = {
+_SPANS: dict[Where, Callable[[Layout], _Placed]] = {
     Where.PREAMBLE: _those(lambda span: span.region is Region.PREAMBLE),
     Where.META: _those(lambda span: span.region is Region.META),
     Where.TEXT: _those(_is_text),
@@ -114,7 +114,7 @@ def gather(source: Source, where: Where) -> Buffer:
         return _whole(source)
     if where is Where.PRINTABLE:
         return _printable(source)
-    return join(source, source.layout.derived(_SPANS[where]))
+    return _joined(source.data, source.layout.derived(_SPANS[where]))
 
 
 def _whole(source: Source) -> Buffer:
@@ -123,11 +123,21 @@ def _whole(source: Source) -> Buffer:
 
 def join(source: Source, spans: list[Span]) -> Buffer:
     """The bytes of the spans in one buffer, each followed by `SEPARATOR`."""
-    data = source.data
-    chunks = [data[span.start : span.end] for span in spans]
-    sizes = (len(chunk) + len(SEPARATOR) for chunk in chunks)
-    starts = list(accumulate(sizes, initial=0))
-    return Buffer(SEPARATOR.join([*chunks, b""]), starts[:-1], spans)
+    return _joined(source.data, _placed(spans))
+
+
+_Placed = tuple[list[int], list[Span]]
+"""Where in a buffer each span is put."""
+
+
+def _placed(spans: list[Span]) -> _Placed:
+    sizes = [span.end - span.start + len(SEPARATOR) for span in spans]
+    return list(accumulate(sizes, initial=0))[:-1], spans
+
+
+def _joined(data: Data, placed: _Placed) -> Buffer:
+    chunks = [data[span.start : span.end] for span in placed[1]]
+    return Buffer(SEPARATOR.join([*chunks, b""]), *placed)
 
 
 # ---------------------------------------------------------------------- what may be text

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import hyperscan
 
+_LARGEST = (1 << 32) - 1
 _Bytes = bytes | mmap.mmap | memoryview
 
 MATCH_LIMIT = 1_000_000
@@ -39,13 +40,15 @@ class Patterns:
 
     Args:
         expressions: Each in the syntax of PCRE, over bytes, ``.`` for any byte.
+        once: Whether it is enough to know of one occurrence of each.
 
     >>> Patterns([b"a.c", rb"\x00"]).occurrences(b"abc\0")
     [Occurrence(end=3, number=0), Occurrence(end=4, number=1)]
     """
 
-    def __init__(self, expressions: Sequence[bytes]) -> None:
+    def __init__(self, expressions: Sequence[bytes], *, once: bool = False) -> None:
         self._expressions = expressions
+        self._once = once
         self._own = threading.local()
 
     @property
@@ -62,7 +65,7 @@ class Patterns:
         return not self._scan(data, _stop)
 
     def occurrences(self, data: _Bytes) -> list[Occurrence]:
-        """All places, in order of their ends; no more than about `MATCH_LIMIT`."""
+        """All places, in order of their ends; no more than `MATCH_LIMIT`."""
         found: list[Occurrence] = []
 
         def note(number: int, _start: int, end: int, _flags: int, _context: object) -> bool:
@@ -74,6 +77,9 @@ class Patterns:
 
     def _scan(self, data: Any, handler: hyperscan.match_event_callback) -> bool:
         """Look through all of it; false if the handler stopped that."""
+        if len(data) > _LARGEST:
+            msg = f"{len(data)} bytes are too many to be looked through at once"
+            raise ValueError(msg)
         import hyperscan  # noqa: PLC0415 - loaded when it is used
 
         database = self._database
@@ -93,11 +99,12 @@ class Patterns:
 
         database = hyperscan.Database()
         count = len(self._expressions)
+        flags = hyperscan.HS_FLAG_DOTALL | (hyperscan.HS_FLAG_SINGLEMATCH if self._once else 0)
         database.compile(
             expressions=self._expressions,
             ids=range(count),
             elements=count,
-            flags=[hyperscan.HS_FLAG_DOTALL] * count,
+            flags=[flags] * count,
         )
         return database
 

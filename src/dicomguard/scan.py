@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -289,14 +290,15 @@ def _worst_first(finding: Finding) -> tuple[int, int, int, str]:
     return -kind.severity.rank, -kind.confidence.rank, finding.place.offset, kind.id
 
 
+_UNPRINTABLE = re.compile(r"[^ -~]")
+
+
 def _instance(sources: list[Source]) -> Instance:
     def text(tag: int) -> str:
         for source in sources:
             value = source.layout.text(source.data, tag)[:64]
             if value:
-                return "".join(
-                    char if char.isascii() and char.isprintable() else "?" for char in value
-                )
+                return _UNPRINTABLE.sub("?", value)
         return ""
 
     return Instance(

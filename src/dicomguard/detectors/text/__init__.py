@@ -30,6 +30,7 @@ from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.gather import SEPARATOR
 from dicomguard.model import Finding, FindingKind
+from dicomguard.patterns import Patterns, literal
 
 _MODULES = (injection, identifiers, paths, addresses, form)
 _SIGNS: Mapping[Scope, Sequence[Sign]] = {
@@ -37,6 +38,9 @@ _SIGNS: Mapping[Scope, Sequence[Sign]] = {
     for scope in Scope
 }
 _CLUES = frozenset(clue for signs in _SIGNS.values() for sign in signs for clue in sign.clues)
+_CHARACTERS = tuple(clue for clue in _CLUES if len(clue) == 1)
+_LONG_CLUES = tuple(clue for clue in _CLUES if len(clue) > 1)
+_LONG_PATTERNS = Patterns([literal(clue) for clue in _LONG_CLUES], once=True)
 _CHARACTER_SET = 0x00080005
 _SPELLED = re.compile(rb"%[0-9a-fA-F]{2}|&(?:#|[a-z]{2,6};)|\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}")
 """What the escapes of URLs, HTML and JavaScript look like."""
@@ -80,7 +84,7 @@ class TextDetector:
                 for kind in disguise.look(raw, declared):
                     hits[kind].append(start)
             read.append((start, owner, _as_read(raw, declared)))
-        for kind, places in _search(read, exact=False).items():
+        for kind, places in _search(read, exact=False).items() if read else ():
             hits.setdefault(kind, places)
         yield from _findings(source, hits)
 
@@ -114,7 +118,8 @@ def _search(values: Sequence[_Value], *, exact: bool) -> dict[FindingKind, list[
     """
     hits: dict[FindingKind, list[int]] = defaultdict(list)
     everything = SEPARATOR.join([raw for _, _, raw in values]).lower()
-    clues = {clue for clue in _CLUES if clue in everything}
+    clues = {clue for clue in _CHARACTERS if clue in everything}
+    clues |= {_LONG_CLUES[number] for _, number in _LONG_PATTERNS.occurrences(everything)}
     for scope, signs in _SIGNS.items():
         likely = [sign for sign in signs if not clues.isdisjoint(sign.clues)]
         if not likely:

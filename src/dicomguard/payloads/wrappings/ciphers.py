@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 
 from dicomguard.patterns import MATCH_LIMIT, Patterns, literal, windows
@@ -349,18 +349,31 @@ class HiddenStart:
             head = data[start : min(start + self._PROBE, high)]
             if len(head) < self._MINIMUM:
                 return
-            for magic in (*self._MAGICS, *self._ZLIB):
-                for keyed in (XOR, ADD):
-                    key = keyed.key_of(magic[0], head[0])
-                    table = keyed.table(key)
-                    if not key or head[: len(magic)].translate(table) != magic:
-                        continue
-                    if magic in self._ZLIB and not self._inflates(head.translate(table)):
-                        continue
-                    end = min(high, start + allowance.room)
-                    content = data[start:end].translate(table)
-                    yield Unwrapped(start, end, content, f"{keyed.name} 0x{key:02X}")
-                    return
+            for keyed, magic in self._likely(head):
+                key = keyed.key_of(magic[0], head[0])
+                table = keyed.table(key)
+                if not key or head[: len(magic)].translate(table) != magic:
+                    continue
+                if magic in self._ZLIB and not self._inflates(head.translate(table)):
+                    continue
+                end = min(high, start + allowance.room)
+                content = data[start:end].translate(table)
+                yield Unwrapped(start, end, content, f"{keyed.name} 0x{key:02X}")
+                return
+
+    def _likely(self, head: bytes) -> Iterator[tuple[Keyed, bytes]]:
+        """Magics that begin with the same difference, which no key changes."""
+        for keyed in (XOR, ADD):
+            difference = keyed.key_of(head[1], head[0])
+            for magic in self._by_difference(keyed)[difference]:
+                yield keyed, magic
+
+    @cache  # noqa: B019 - there is one such object, a constant
+    def _by_difference(self, keyed: Keyed) -> Mapping[int, Sequence[bytes]]:
+        magics: dict[int, list[bytes]] = {byte: [] for byte in range(256)}
+        for magic in (*self._MAGICS, *self._ZLIB):
+            magics[keyed.key_of(magic[1], magic[0])].append(magic)
+        return magics
 
     def _inflates(self, head: bytes) -> bool:
         stream = zlib.decompressobj()
