@@ -30,8 +30,9 @@ SECONDS_PER_FILE = 300
 MEMORY_PER_WORKER = 2 << 30
 """Bytes of private memory a worker may use; mapped files do not count."""
 
-BIRTH, KILL = b"b", b"k"
-"""What a nursery is asked for: a worker on the socket that comes along, or the end of one."""
+PREPARE, BIRTH, KILL = b"p", b"b", b"k"
+"""What a nursery is asked for: to load what several files need, which takes longer than a lone file
+does; a worker on the socket that comes along; the end of one."""
 
 NUMBERS = struct.Struct("<qi")
 """Of a worker: its process, and its status as ``os.waitpid`` gives it, or `ALIVE`."""
@@ -87,7 +88,6 @@ class _Nursery:
         self._settings = settings
         self._children: dict[int, int] = {}
         """Descriptor that tells of its end, by process."""
-        self._born = 0
         _ = settings.pack
         abilities()
 
@@ -104,7 +104,10 @@ class _Nursery:
                 message, descriptors, _, _ = socket.recv_fds(self._control, 64, 1)
                 if not message:
                     return
-                if message[:1] == BIRTH:
+                if message[:1] == PREPARE:
+                    prepare(self._settings)
+                    gc.collect()
+                elif message[:1] == BIRTH:
                     poll.register(self._fork(descriptors[0]), select.POLLIN)
                 else:
                     pid, _ = NUMBERS.unpack(message[1:])
@@ -119,16 +122,12 @@ class _Nursery:
             os.waitpid(pid, 0)
 
     def _fork(self, descriptor: int) -> int:
-        """Fork a worker; all but the first find everything loaded, and share it.
+        """Fork a worker, which shares all that is loaded.
 
-        A lone file needs little of it. A confined process cannot load libmagic any more.
+        A confined process cannot load libmagic any more.
         """
         naming.load()
-        if self._born == 1:
-            prepare(self._settings)
-            gc.collect()
-            gc.freeze()
-        self._born += 1
+        gc.freeze()
         pid = os.fork()
         if not pid:
             with suppress(BaseException):

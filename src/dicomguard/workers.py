@@ -19,7 +19,16 @@ from dicomguard import nursery, wire
 from dicomguard.errors import DicomguardError
 from dicomguard.incomplete import unexamined_report
 from dicomguard.model import Report
-from dicomguard.nursery import ALIVE, BIRTH, KILL, LENGTH, MEMORY_PER_WORKER, NUMBERS, RETIRED
+from dicomguard.nursery import (
+    ALIVE,
+    BIRTH,
+    KILL,
+    LENGTH,
+    MEMORY_PER_WORKER,
+    NUMBERS,
+    PREPARE,
+    RETIRED,
+)
 from dicomguard.scan import ScanSettings
 
 if TYPE_CHECKING:
@@ -109,6 +118,7 @@ class Crew:
         self._by_channel: dict[int, _Worker] = {}
         self._by_pid: dict[int, _Worker] = {}
         self._unborn: deque[_Worker] = deque()
+        self._is_prepared = False
         self._poll = select.poll()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._stop = _start(theirs, settings)
@@ -198,6 +208,9 @@ class Crew:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
+                if not self._is_prepared and (self._by_channel or len(self._waiting) > 1):
+                    self._control.send(PREPARE)
+                    self._is_prepared = True
                 socket.send_fds(self._control, [BIRTH], [theirs.fileno()])
             except OSError as error:
                 ours.close()
