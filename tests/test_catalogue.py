@@ -13,11 +13,10 @@ import pytest
 
 import test_rules
 import test_watch_operations
-from dicomguard import Report, Verdict, scan_bytes
+from dicomguard import Report, Verdict, naming, scan_bytes
 from dicomguard.cli import cli
 from dicomguard.findings.catalogue import Entry, explanations, families, suggestions
 from dicomguard.findings.pages import pages
-from dicomguard.payloads import naming
 from fixtures.build import all_fixtures
 from fixtures.carriers import carrier
 from fixtures.dicomfile import PATIENT_NAME, element

@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 import dicomguard
-from dicomguard.payloads import naming
+from dicomguard import naming
 from fixtures.build import COMMITTED, HERE, all_fixtures
 from fixtures.carriers import carrier
 from fixtures.dicomfile import PATIENT_NAME, element, private

@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from dicomguard.model import Verdict
-from dicomguard.scan import ScanSettings, scan_bytes
+from dicomguard.scan import scan_bytes
+from dicomguard.settings import ScanSettings
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 

@@ -15,12 +15,20 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from dicomguard import Category, FindingKind, Region, Report, ScanSettings, Severity, scan_bytes
+from dicomguard import (
+    Category,
+    FindingKind,
+    Region,
+    Report,
+    ScanSettings,
+    Severity,
+    naming,
+    scan_bytes,
+)
 from dicomguard.detectors import DETECTORS
 from dicomguard.dicom.budgets import Budgets
 from dicomguard.dicom.walker import walk
 from dicomguard.incomplete import INCOMPLETE
-from dicomguard.payloads import naming
 from dicomguard.unwrap import KINDS as UNWRAPPED
 from fixtures import images
 from fixtures.build import all_fixtures

@@ -13,7 +13,7 @@ import pytest
 
 from dicomguard import doctor
 from dicomguard.doctor import State, is_usable
-from dicomguard.scan import ScanSettings
+from dicomguard.settings import ScanSettings
 
 TMPFS = Path("/dev/shm")
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicomguard import Verdict, scan_bytes
-from dicomguard.payloads import VALIDATORS
+from dicomguard.payloads.validators import VALIDATORS
 from fixtures.carriers import carrier, document
 from fixtures.dicomfile import element, private
 from fixtures.documents import (

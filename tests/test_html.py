@@ -22,7 +22,7 @@ from dicomguard.drawing import MOST_BINS, MOST_ELEMENTS, MOST_STRETCHES, draw
 from dicomguard.model import Drawing, DrawnElement, Region, Stretch
 from dicomguard.reports import escape
 from dicomguard.reports.summary import Summary
-from dicomguard.scan import ScanSettings
+from dicomguard.settings import ScanSettings
 from fixtures.build import all_fixtures
 from fixtures.carriers import carrier
 from fixtures.dicomfile import PATIENT_NAME, element

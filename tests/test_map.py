@@ -16,7 +16,7 @@ from dicomguard.model import Region
 from dicomguard.reports.map import TextMap
 from dicomguard.reports.model import FileRecord
 from dicomguard.reports.renderer import Detail
-from dicomguard.scan import ScanSettings
+from dicomguard.settings import ScanSettings
 from fixtures.build import HERE, all_fixtures
 from test_check import environment, put
 from test_html import drawn

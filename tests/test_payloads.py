@@ -30,7 +30,8 @@ from hypothesis import strategies as st
 
 from dicomguard.gather import Where
 from dicomguard.model import Category, Confidence, Severity
-from dicomguard.payloads import VALIDATORS, Payload
+from dicomguard.payloads.payload import Payload
+from dicomguard.payloads.validators import VALIDATORS
 from fixtures.documents import ACTIVE
 from fixtures.documents import HONEST as HONEST_DOCUMENTS
 from fixtures.executables import dex_head

@@ -17,7 +17,8 @@ import pytest
 from dicomguard.batch import Batch
 from dicomguard.discover import discover
 from dicomguard.sandbox import abilities, confine
-from dicomguard.scan import ScanSettings, scan_file
+from dicomguard.scan import scan_file
+from dicomguard.settings import ScanSettings
 from fixtures.build import all_fixtures
 
 MEMORY = 1 << 30
@@ -134,6 +135,6 @@ def test_every_fixture_has_its_report_from_a_confined_worker(tmp_path: Path, eng
     for fixture in all_fixtures().values():
         (tmp_path / fixture.filename).write_bytes(fixture.data)
     settings = ScanSettings(engine=engine)
-    made = Batch(settings, 2, ordered=True).reports(discover([str(tmp_path)]))
-    for candidate, report in made:
-        assert report == scan_file(candidate.path, settings)
+    with Batch(settings, 2, ordered=True) as batch:
+        for candidate, report in batch.reports(discover([str(tmp_path)])):
+            assert report == scan_file(candidate.path, settings)

@@ -40,7 +40,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 
 def test_few_modules_are_loaded(loaded: set[str]) -> None:
-    assert "dicomguard.scan" in loaded
+    assert "dicomguard.rules" in loaded
     assert len(loaded) <= MODULES, sorted(loaded)
 
 

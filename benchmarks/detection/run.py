@@ -13,7 +13,8 @@ import click
 
 from dicomguard.engine import ENGINES, default_engine
 from dicomguard.model import Report, Verdict
-from dicomguard.scan import ScanSettings, scan_bytes, scan_file
+from dicomguard.scan import scan_bytes, scan_file
+from dicomguard.settings import ScanSettings
 
 from .bombs import Cost, costs
 from .case import Bar, Case, Outcome, judge

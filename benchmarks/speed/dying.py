@@ -9,7 +9,8 @@ from pathlib import Path
 from dicomguard import nursery
 from dicomguard.cli import main
 from dicomguard.model import Report
-from dicomguard.scan import ScanSettings, scan_file
+from dicomguard.scan import scan_file
+from dicomguard.settings import ScanSettings
 
 EVERY = 100
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
         Verdict,
     )
     from dicomguard.packs import Trust
-    from dicomguard.scan import ScanSettings, scan_bytes, scan_file
+    from dicomguard.scan import scan_bytes, scan_file
+    from dicomguard.settings import ScanSettings
     from dicomguard.suppress import Entry, Suppressions, load_baseline, load_suppressions
     from dicomguard.version import VERSION as __version__  # noqa: N811 - the name Python expects
 
@@ -81,7 +82,8 @@ _HOMES = {
         "Verdict",
     ),
     "packs": ("Trust",),
-    "scan": ("ScanSettings", "scan_bytes", "scan_file"),
+    "scan": ("scan_bytes", "scan_file"),
+    "settings": ("ScanSettings",),
     "suppress": ("Entry", "Suppressions", "load_baseline", "load_suppressions"),
     "version": ("VERSION",),
 }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from typing import Self
 
 from dicomguard.discover import Candidate
 from dicomguard.incomplete import unexamined_report
 from dicomguard.ledger import Ledgers
 from dicomguard.model import Report
-from dicomguard.scan import ScanSettings
+from dicomguard.settings import ScanSettings
 from dicomguard.workers import Crew, Task
 
 _HELD = 10_000
@@ -20,7 +21,7 @@ _REPORTED_BEFORE = "file reported by the run before"
 
 
 class Batch:
-    """Scans candidates.
+    """Scans candidates; its workers get ready from the start.
 
     Args:
         settings: Rules and limits.
@@ -30,6 +31,9 @@ class Batch:
 
     Attributes:
         skipped: How many candidates were no files to scan, by what they were.
+
+    Raises:
+        DicomguardError: There can be no workers.
     """
 
     def __init__(
@@ -40,17 +44,21 @@ class Batch:
         ordered: bool = False,
         before: Ledgers | None = None,
     ) -> None:
-        self._settings = settings
-        self._workers = workers
+        self._crew = Crew(settings, workers)
         self._ordered = ordered
         self._before = before
         self.skipped: Counter[str] = Counter()
         self._following = 0
         """The candidate whose report comes next in order."""
 
-    def reports(
-        self, candidates: Iterable[Candidate]
-    ) -> Generator[tuple[Candidate, Report], None, None]:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """End the workers."""
+        self._crew.close()
+
+    def reports(self, candidates: Iterable[Candidate]) -> Iterator[tuple[Candidate, Report]]:
         """The report of every candidate that is not skipped.
 
         Raises:
@@ -71,25 +79,21 @@ class Batch:
         """Reports as they come, each with its candidate's number."""
         numbered = enumerate(each for each in candidates if not self._is_skipped(each))
         last = -1
-        with Crew(self._settings, self._workers) as crew:
-            while True:
-                while crew.wants_more and not (self._ordered and last - self._following > _HELD):
-                    number, candidate = next(numbered, _END)
-                    if candidate is None:
-                        break
-                    last = number
-                    if candidate.problem:
-                        yield (
-                            number,
-                            candidate,
-                            unexamined_report(candidate.path, candidate.problem),
-                        )
-                    else:
-                        crew.hand_out([Task(candidate.path, candidate.size, (number, candidate))])
-                if crew.is_idle:
-                    return
-                for task, report in crew.reports(_SECONDS):
-                    yield *task.key, report
+        crew = self._crew
+        while True:
+            while crew.wants_more and not (self._ordered and last - self._following > _HELD):
+                number, candidate = next(numbered, _END)
+                if candidate is None:
+                    break
+                last = number
+                if candidate.problem:
+                    yield number, candidate, unexamined_report(candidate.path, candidate.problem)
+                else:
+                    crew.hand_out([Task(candidate.path, candidate.size, (number, candidate))])
+            if crew.is_idle:
+                return
+            for task, report in crew.reports(_SECONDS):
+                yield *task.key, report
 
     def _is_skipped(self, candidate: Candidate) -> bool:
         reason = candidate.skipped

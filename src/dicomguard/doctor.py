@@ -12,11 +12,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from dicomguard import sandbox, selftest
+from dicomguard import naming, sandbox, selftest
 from dicomguard.errors import DicomguardError
 from dicomguard.model import Verdict
-from dicomguard.payloads import naming
-from dicomguard.scan import ScanSettings, scan_bytes
+from dicomguard.scan import scan_bytes
+from dicomguard.settings import ScanSettings
 from dicomguard.version import VERSION
 from dicomguard.watch.mounts import kind_of, remote_kind
 

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import mmap
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -36,6 +37,9 @@ EXTERNALS = ("filename", "filepath", "extension", "filetype", "owner")
 """Variables that rules of third parties use without declaring them, as LOKI and THOR give them."""
 
 _USES_EXTERNALS = re.compile(rf"\b(?:{'|'.join(EXTERNALS)})\b")
+
+
+_RULE_NAME = re.compile(r"\brule\s+(\w+)")
 
 
 class RuleName(NamedTuple):
@@ -178,10 +182,20 @@ class _Libyara:
 
     def declared(self) -> Iterable[Declared]:
         # Compiled together the rules no longer say which namespace they are from.
+        homes: dict[str, list[str]] = defaultdict(list)
         for namespace, source in self._sources.items():
-            alone = len(self._sources) == 1
-            for rule in self._rules if alone else self._compiled({namespace: source}):
-                yield Declared(RuleName(namespace, rule.identifier), rule.meta, rule.is_private)
+            for name in _RULE_NAME.findall(code_of(source)):
+                homes[name].append(namespace)
+        if any(len(each) > 1 for each in homes.values()):
+            together = (
+                (namespace, rule)
+                for namespace, source in self._sources.items()
+                for rule in self._compiled({namespace: source})
+            )
+        else:
+            together = ((homes[rule.identifier][0], rule) for rule in self._rules)
+        for namespace, rule in together:
+            yield Declared(RuleName(namespace, rule.identifier), rule.meta, rule.is_private)
 
     def scan(
         self, data: bytes | mmap.mmap, seconds: int, externals: Mapping[str, str] = NO_EXTERNALS

@@ -20,7 +20,7 @@ from typing import Self
 from dicomguard.discover import Candidate
 from dicomguard.errors import DicomguardError
 from dicomguard.model import Report, Verdict
-from dicomguard.scan import ScanSettings
+from dicomguard.settings import ScanSettings
 from dicomguard.version import VERSION
 
 _SECONDS = 2.0

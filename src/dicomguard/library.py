@@ -7,14 +7,14 @@ import io
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 from dicomguard.batch import Batch
 from dicomguard.discover import discover
 from dicomguard.incomplete import unexamined_report
 from dicomguard.model import Report
-from dicomguard.scan import ScanSettings, scan_bytes
+from dicomguard.scan import scan_bytes
+from dicomguard.settings import ScanSettings
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -110,9 +110,8 @@ class FileScan:
         self._workers = workers
 
     def __iter__(self) -> Iterator[Report]:
-        batch = Batch(self._settings, self._workers)
-        with closing(batch.reports(discover(self._paths))) as reports:
-            for _, report in reports:
+        with Batch(self._settings, self._workers) as batch:
+            for _, report in batch.reports(discover(self._paths)):
                 yield report
 
     async def __aiter__(self) -> AsyncIterator[Report]:

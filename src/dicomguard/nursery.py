@@ -15,13 +15,14 @@ import signal
 import socket
 import struct
 from contextlib import suppress
+from functools import partial
 from typing import NoReturn
 
+from dicomguard import naming
 from dicomguard.incomplete import unexamined_report
 from dicomguard.model import Report
-from dicomguard.payloads import naming
 from dicomguard.sandbox import abilities, confine
-from dicomguard.scan import ScanSettings, prepare, scan_file
+from dicomguard.settings import ScanSettings
 from dicomguard.wire import encode
 
 SECONDS_PER_FILE = 300
@@ -85,7 +86,10 @@ def _detach(*kept: int) -> None:
 class _Nursery:
     def __init__(self, control: socket.socket, settings: ScanSettings) -> None:
         self._control = control
+        from dicomguard.scan import prepare  # noqa: PLC0415 - whoever forks this needs none of it
+
         self._settings = settings
+        self._prepare = partial(prepare, settings)
         self._children: dict[int, int] = {}
         """Descriptor that tells of its end, by process."""
         _ = settings.pack
@@ -105,7 +109,7 @@ class _Nursery:
                 if not message:
                     return
                 if message[:1] == PREPARE:
-                    prepare(self._settings)
+                    self._prepare()
                     gc.collect()
                 elif message[:1] == BIRTH:
                     poll.register(self._fork(descriptors[0]), select.POLLIN)
@@ -180,6 +184,8 @@ def _grant_time() -> None:
 
 def _scan(path: str, settings: ScanSettings) -> tuple[Report, bool]:
     """A file's report, and whether the worker is fit for another file."""
+    from dicomguard.scan import scan_file  # noqa: PLC0415 - loaded by the nursery
+
     try:
         return scan_file(path, settings), True
     except MemoryError:  # what is left of it may lie anywhere

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 
 from dicomguard.model import Category, Confidence, Finding, Severity, Verdict
 
+FINDINGS_PER_RULE = 50
+"""Findings of one rule in one file that are listed."""
+
 THREATS = (Category.MALWARE, Category.EXPLOIT)
 """The categories of findings that can change a verdict."""
 

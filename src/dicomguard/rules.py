@@ -23,6 +23,7 @@ from dicomguard.dicom.source import Source
 from dicomguard.engine import (
     EXTERNALS,
     CompiledRules,
+    Declared,
     Match,
     RuleName,
     RuleSyntaxError,
@@ -35,8 +36,10 @@ from dicomguard.errors import DicomguardError
 from dicomguard.gather import Gathered, Where
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Region, Severity
 from dicomguard.packs import Pack, Trust, read_pack
-from dicomguard.payloads import VALIDATORS, Payload, Validator
+from dicomguard.payloads.payload import Payload, Validator
+from dicomguard.payloads.validators import VALIDATORS
 from dicomguard.payloads.wrappings import BY_MAGIC, BY_PLAINTEXT
+from dicomguard.policy import FINDINGS_PER_RULE
 from dicomguard.prefilter import Prefiltered
 
 SECONDS_PER_SET = 60
@@ -52,9 +55,6 @@ _HANDOVER = 0.0002
 """Seconds for which a thread keeps the interpreter from another that waits for it."""
 
 _CLOCK_EVERY = 256
-
-FINDINGS_PER_RULE = 50
-"""Findings of one rule in one file that are listed."""
 
 _NEEDED = ("id", "title", "category", "severity", "confidence", "where", "why")
 _OPTIONAL = ("validator", "polyglot", "polyglot_severity", "not_in", "attack", "reference")
@@ -136,8 +136,8 @@ class RulePack:
         plain: dict[str, str] = {}
         by_where: dict[tuple[Where, bool], dict[str, str]] = defaultdict(dict)
         shipped = {path.name for path in self.packs[0].sources}
-        for namespace, source in sources.items():
-            rules = declared_rules(self.engine, namespace, source)
+        for namespace, rules in declared_rules(self.engine, sources).items():
+            source = sources[namespace]
             self.rules |= {rule.name: rule for rule in rules}
             if rules and all(rule.kind.id == THIRD_PARTY.id for rule in rules):
                 plain[namespace] = source
@@ -404,18 +404,32 @@ def _externals(path: str) -> dict[str, str]:
     return dict.fromkeys(EXTERNALS, "") | known
 
 
-def declared_rules(engine: str, namespace: str, source: str) -> list[Rule]:
-    """The public rules of one file.
+def declared_rules(engine: str, sources: Mapping[str, str]) -> dict[str, list[Rule]]:
+    """The public rules of each file.
+
+    Args:
+        engine: The YARA engine.
+        sources: Files by namespace.
 
     Raises:
-        DicomguardError: The file does not compile, or fails the lint.
+        DicomguardError: One does not compile, or fails the lint.
     """
     try:
-        compiled = compile_rules(engine, {namespace: source})
+        compiled = compile_rules(engine, sources)
     except RuleSyntaxError as error:
         msg = f"a rule does not compile: {error}"
         raise DicomguardError(msg) from error
-    declared = [each for each in compiled.declared() if not each.is_private]
+    declared: dict[str, list[Declared]] = {namespace: [] for namespace in sources}
+    for each in compiled.declared():
+        if not each.is_private:
+            declared[each.rule.namespace].append(each)
+    return {
+        namespace: _rules_of(namespace, sources[namespace], alike)
+        for namespace, alike in declared.items()
+    }
+
+
+def _rules_of(namespace: str, source: str, declared: Sequence[Declared]) -> list[Rule]:
     rules = [_rule(each.rule, each.meta) for each in declared]
     if len({rule.where for rule in rules}) > 1:
         msg = f"{namespace}: all rules of one file must have the same meta.where"

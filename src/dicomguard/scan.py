@@ -9,9 +9,8 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 
 from dicomguard import policy, unwrap
 from dicomguard.detectors import DETECTORS
@@ -26,10 +25,8 @@ from dicomguard.files import READ_FLAGS, identity_of
 from dicomguard.gather import Gathered
 from dicomguard.incomplete import incomplete_finding, unexamined_report
 from dicomguard.model import Confidence, FileIdentity, Finding, Instance, Report, Verdict
-from dicomguard.packs import Trust
 from dicomguard.payloads.wrappings import Allowance
-from dicomguard.rules import RulePack
-from dicomguard.suppress import Suppressions
+from dicomguard.settings import ScanSettings
 from dicomguard.unwrap import ENCIPHERED, allowance_for, explained, pieces
 
 _MAPPED_FROM = 64 << 20
@@ -43,57 +40,6 @@ Witness = Callable[[Finding, Source], None]
 
 Not all that it sees gets into the report: what an inner finding explains does not.
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanSettings:
-    """What decides the outcome of a scan, besides the file.
-
-    Attributes:
-        rule_folders: Folders of rules beside the shipped ones.
-        engine: YARA engine, None for the first that is installed.
-        strict: Whether one medium finding makes a file suspicious.
-        budgets: How much work one file may cause.
-        suppressions: What was looked at and does not count.
-        draw: The verdicts of files whose layout is put into the report.
-        hash_clean: Whether the report of a clean file has its SHA-256 too.
-        trust: Whose packs of rules are used.
-        known_clean: SHA-256 of content that was clean under the same settings; it is not examined,
-            and its report has no lesser findings.
-    """
-
-    rule_folders: tuple[Path, ...] = ()
-    engine: str | None = None
-    strict: bool = False
-    budgets: Budgets = field(default_factory=Budgets)
-    suppressions: Suppressions = field(default_factory=Suppressions)
-    draw: frozenset[Verdict] = frozenset()
-    hash_clean: bool = False
-    trust: Trust = field(default_factory=Trust)
-    known_clean: frozenset[str] = frozenset()
-
-    @property
-    def pack(self) -> RulePack:
-        """The rules, loaded once in a process.
-
-        Raises:
-            DicomguardError: They cannot be loaded.
-        """
-        return _pack(self.rule_folders, self.engine, self.trust)
-
-    @property
-    def rules_version(self) -> str:
-        """Number and hash of the rules.
-
-        Raises:
-            DicomguardError: They cannot be loaded.
-        """
-        return self.pack.version
-
-
-@lru_cache(maxsize=4)
-def _pack(folders: tuple[Path, ...], engine: str | None, trust: Trust) -> RulePack:
-    return RulePack(folders, engine, trust)
 
 
 @lru_cache(maxsize=4)

@@ -26,7 +26,6 @@ from dicomguard import policy
 from dicomguard.errors import DicomguardError
 from dicomguard.incomplete import INCOMPLETE
 from dicomguard.model import Finding, Report, Suppressed
-from dicomguard.rules import FINDINGS_PER_RULE
 from dicomguard.version import VERSION
 
 _LARGEST = 4 << 20
@@ -113,7 +112,7 @@ class Suppressions:
         valid = [entry for entry in self.entries if entry.expires >= today]
         by_rule = Counter(finding.rule for finding in report.findings if finding.rule)
         # More of them may be in places that are not listed.
-        crowded = {rule for rule, count in by_rule.items() if count >= FINDINGS_PER_RULE}
+        crowded = {rule for rule, count in by_rule.items() if count >= policy.FINDINGS_PER_RULE}
         kept: list[Finding] = []
         suppressed: list[Suppressed] = []
         for finding in report.findings:

@@ -29,7 +29,7 @@ from dicomguard.nursery import (
     PREPARE,
     RETIRED,
 )
-from dicomguard.scan import ScanSettings
+from dicomguard.settings import ScanSettings
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

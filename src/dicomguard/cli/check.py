@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import click
 
 from dicomguard.batch import Batch
 from dicomguard.cli.interrupt import CtrlC
-from dicomguard.cli.options import scan_options, scan_settings
+from dicomguard.cli.options import load_rules, scan_options, scan_settings
 from dicomguard.cli.outputs import Reports, opened, output_options, outputs, summary_of
 from dicomguard.cli.progress import ProgressBar
 from dicomguard.discover import Candidate, discover
@@ -138,14 +138,15 @@ def check_command(
     if any(each.format.draws for each in to):
         settings = replace(settings, draw=frozenset(Verdict) - {Verdict.CLEAN})
     known = Baseline() if write_baseline else None
-    summary = summary_of(settings.pack)
     ledgers = Ledgers(cache_file, state, settings)
-    summary.verdicts.update(ledgers.verdicts)
-    summary.incomplete += summary.verdicts[Verdict.INCOMPLETE]
-    batch = Batch(ledgers.settings, workers, ordered=sort, before=ledgers)
-    with opened(to, detail, show_values=show_values) as reports, ledgers:
-        _run(batch, paths, reports, summary, known=known, ledgers=ledgers, quiet=quiet)
-        reports.end(summary)
+    # The workers load the rules while this process does.
+    with Batch(ledgers.settings, workers, ordered=sort, before=ledgers) as batch:
+        summary = summary_of(load_rules(settings, quiet=quiet))
+        summary.verdicts.update(ledgers.verdicts)
+        summary.incomplete += summary.verdicts[Verdict.INCOMPLETE]
+        with opened(to, detail, show_values=show_values) as reports, ledgers:
+            _run(batch, paths, reports, summary, known=known, ledgers=ledgers, quiet=quiet)
+            reports.end(summary)
     if not summary.interrupted:
         ledgers.finish()
     if write_baseline and known is not None and not summary.interrupted:
@@ -177,8 +178,8 @@ def _run(
                 candidates = list(candidates)
                 files = sum(not each.skipped for each in candidates)
                 size = sum(each.size for each in candidates)
-            with ProgressBar(files, size) as progress, closing(batch.reports(candidates)) as made:
-                for candidate, report in made:
+            with ProgressBar(files, size) as progress:
+                for candidate, report in batch.reports(candidates):
                     with ctrl_c.held(), progress.aside():
                         if candidate.path in spooled:
                             report = replace(report, path=_STANDARD_INPUT)  # noqa: PLW2901

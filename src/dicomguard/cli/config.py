@@ -19,7 +19,6 @@ from dicomguard.config import Config, Setting
 from dicomguard.errors import DicomguardError
 from dicomguard.packs import Trust
 from dicomguard.reports.escape import printable
-from dicomguard.rules import RulePack
 from dicomguard.suppress import load_suppressions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -124,6 +123,8 @@ def check_command(context: click.Context, file: Path | None) -> None:
         raise DicomguardError(msg)
     config = configuration.load(path)
     trust = Trust(keys=config.scan.rule_keys, required=config.scan.signed_rules)
+    from dicomguard.rules import RulePack  # noqa: PLC0415 - it brings all validators
+
     pack = RulePack([Path(folder) for folder in config.scan.rules], config.scan.engine, trust)
     if config.scan.suppressions:
         load_suppressions(Path(config.scan.suppressions))

@@ -13,7 +13,7 @@ from dicomguard.cli.options import engine_option, rules_option
 from dicomguard.doctor import State
 from dicomguard.reports.escape import printable
 from dicomguard.reports.summary import ExitCode
-from dicomguard.scan import ScanSettings
+from dicomguard.settings import ScanSettings
 
 _COLOURS = {State.OK: "green", State.WARN: "yellow", State.FAIL: "red"}
 

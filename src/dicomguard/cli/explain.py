@@ -17,7 +17,7 @@ from dicomguard.findings.catalogue import Explanation, explanations, suggestions
 from dicomguard.findings.pages import grade, sections, titles, write_pages
 from dicomguard.model import Severity
 from dicomguard.reports.escape import printable
-from dicomguard.scan import ScanSettings
+from dicomguard.settings import ScanSettings
 
 _STYLES: dict[Severity, dict[str, Any]] = {
     Severity.CRITICAL: {"fg": "red"},

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from dicomguard.cli.options import rules_option, scan_settings
+from dicomguard.cli.options import load_rules, rules_option, scan_settings
 from dicomguard.extraction import Manifest, extracted, write
 from dicomguard.reports.escape import printable
 from dicomguard.reports.summary import ExitCode
@@ -59,6 +59,7 @@ def extract_command(path: str, folder: Path, rule_folders: tuple[Path, ...], *, 
       dicomguard extract IM0001 --to payloads-of-IM0001
     """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
     settings = scan_settings(rule_folders, engine=None, strict=False)
+    load_rules(settings)
     manifest, contents = extracted(path, settings)
     tell(write(folder, manifest, contents, raw=raw), folder)
 

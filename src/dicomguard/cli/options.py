@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from dicomguard import naming
 from dicomguard.engine import ENGINES
-from dicomguard.findings.catalogue import declared
 from dicomguard.packs import Trust
-from dicomguard.payloads import naming
 from dicomguard.reports.escape import printable
-from dicomguard.scan import ScanSettings
+from dicomguard.settings import ScanSettings
 from dicomguard.suppress import Suppressions, load_baseline, load_suppressions
+
+if TYPE_CHECKING:
+    from dicomguard.rules import RulePack
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -90,10 +92,11 @@ def scan_settings(
     suppression_file: Path | None = None,
     baseline: Path | None = None,
 ) -> ScanSettings:
-    """Settings whose rules have been loaded, so that a bad pack stops the run before it starts.
+    """The settings that options name.
 
     Raises:
-        DicomguardError: The rules, the suppressions or the baseline cannot be loaded.
+        DicomguardError: The suppressions or the baseline cannot be loaded, or the rules whose
+            findings are suppressed.
     """
     settings = ScanSettings(
         rule_folders=rule_folders,
@@ -108,13 +111,25 @@ def scan_settings(
     for entry in () if quiet else settings.suppressions.expired():
         click.echo(f"note: no longer suppressed: {printable(str(entry))}", err=True)
     ids = {entry.id for entry in settings.suppressions.entries if entry.id}
-    for id_ in sorted(ids - {kind.id for kind in declared(settings)} if ids else ids):
-        click.echo(f"note: nothing to suppress: there is no finding {printable(id_)}", err=True)
-    _ = settings.pack
+    if ids:
+        from dicomguard.findings.catalogue import declared  # noqa: PLC0415 - it brings the scan
+
+        for id_ in sorted(ids - {kind.id for kind in declared(settings)}):
+            click.echo(f"note: nothing to suppress: there is no finding {printable(id_)}", err=True)
+    return settings
+
+
+def load_rules(settings: ScanSettings, *, quiet: bool = False) -> RulePack:
+    """Load the rules, so that a bad pack stops the run before it starts.
+
+    Raises:
+        DicomguardError: They cannot be loaded.
+    """
+    pack = settings.pack
     if not quiet and not naming.is_available():
         click.echo(
             "note: libmagic is not installed, so formats that no rule knows go unnamed;"
             " verdicts are the same (Debian, Ubuntu: apt install libmagic1)",
             err=True,
         )
-    return settings
+    return pack

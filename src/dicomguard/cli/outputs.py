@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 import msgspec
@@ -20,7 +20,9 @@ from dicomguard.reports.formats import FORMATS, Format, of_name
 from dicomguard.reports.model import FileRecord, PackRecord
 from dicomguard.reports.renderer import Detail, Renderer
 from dicomguard.reports.summary import Summary
-from dicomguard.rules import RulePack
+
+if TYPE_CHECKING:
+    from dicomguard.rules import RulePack
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

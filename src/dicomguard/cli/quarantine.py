@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from dicomguard.cli.extract import extract_options, tell
-from dicomguard.cli.options import scan_settings
+from dicomguard.cli.options import load_rules, scan_settings
 from dicomguard.extraction import extracted_from, write
 from dicomguard.quarantine import (
     LONGEST_REASON,
@@ -210,6 +210,7 @@ def extract_command(
       dicomguard quarantine extract 2026 --quarantine /data/vault --to payloads --reason x
     """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
     settings = scan_settings(rule_folders, engine=None, strict=False)
+    load_rules(settings)
     with _opened(vault) as opened:
         record = opened.record(record_id)
         with released_in_part(opened, record, reason=reason) as original:

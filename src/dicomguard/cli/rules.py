@@ -15,7 +15,7 @@ from dicomguard.reports.escape import printable
 from dicomguard.reports.summary import ExitCode
 from dicomguard.rules import Rule, RulePack, namespace_of, shipped_rules
 from dicomguard.ruletools import examples, lint, skeleton
-from dicomguard.scan import ScanSettings
+from dicomguard.settings import ScanSettings
 
 _folder = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 

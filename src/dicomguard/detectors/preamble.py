@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from struct import unpack_from
 
+from dicomguard import naming
 from dicomguard.detectors import tiff
 from dicomguard.detectors.entropy import entropy
 from dicomguard.dicom.layout import Data
 from dicomguard.dicom.source import Source
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Severity
-from dicomguard.payloads import naming
 
 _REFERENCE = "CVE-2019-11687"
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from dicomguard import naming
 from dicomguard.detectors.entropy import entropy
 from dicomguard.detectors.image import frame_bits, frames, image_bytes
 from dicomguard.detectors.tiff import is_tiff
@@ -21,7 +22,6 @@ from dicomguard.dicom.walker import (
     PIXEL_DATA,
 )
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Region, Severity
-from dicomguard.payloads import naming
 
 TAIL = FindingKind(
     id="TAIL-DATA",

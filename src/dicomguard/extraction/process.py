@@ -24,7 +24,8 @@ from dicomguard.extraction.manifest import Manifest
 from dicomguard.extraction.payloads import MOST_BYTES, Collector
 from dicomguard.files import READ_FLAGS
 from dicomguard.sandbox import confine
-from dicomguard.scan import ScanSettings, scan_bytes
+from dicomguard.scan import scan_bytes
+from dicomguard.settings import ScanSettings
 from dicomguard.workers import MEMORY_PER_WORKER, SECONDS_PER_FILE
 
 Extracted = tuple[Manifest, Iterator[bytes]]

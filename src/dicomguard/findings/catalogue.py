@@ -21,7 +21,7 @@ from dicomguard.errors import DicomguardError
 from dicomguard.incomplete import INCOMPLETE
 from dicomguard.model import FindingKind
 from dicomguard.rules import THIRD_PARTY
-from dicomguard.scan import ScanSettings
+from dicomguard.settings import ScanSettings
 from dicomguard.unwrap import KINDS as UNWRAPPED
 from dicomguard.watch.studies import HELD
 

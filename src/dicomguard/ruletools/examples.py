@@ -10,7 +10,8 @@ from dicomguard import selftest
 from dicomguard.errors import DicomguardError
 from dicomguard.packs import MANIFEST, Example, Pack
 from dicomguard.rules import RulePack, namespace_of
-from dicomguard.scan import ScanSettings, scan_bytes
+from dicomguard.scan import scan_bytes
+from dicomguard.settings import ScanSettings
 
 _INSIDE: dict[str, Callable[[bytes], bytes]] = {
     "file": bytes,

@@ -20,7 +20,7 @@ def lint(folder: Path, engine: str, trust: Trust) -> Iterator[str]:
     for path, source in read_pack(folder, trust).sources.items():
         namespace = namespace_of(path)
         try:
-            declared_rules(engine, namespace, source)
+            declared_rules(engine, {namespace: source})
         except DicomguardError as error:
             yield str(error)
         else:

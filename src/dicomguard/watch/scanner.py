@@ -20,7 +20,7 @@ from dicomguard.model import Report, Verdict
 from dicomguard.packs import PACK_FILES, Trust
 from dicomguard.reports.escape import printable
 from dicomguard.rules import RulePack
-from dicomguard.scan import ScanSettings
+from dicomguard.settings import ScanSettings
 from dicomguard.suppress import Suppressions, load_suppressions
 from dicomguard.workers import ScanPool
 
