@@ -26,6 +26,7 @@ from dicomguard.gather import Gathered
 from dicomguard.incomplete import incomplete_finding, unexamined_report
 from dicomguard.model import Confidence, FileIdentity, Finding, Instance, Report, Verdict
 from dicomguard.payloads.wrappings import Allowance
+from dicomguard.regex import compile_all
 from dicomguard.settings import ScanSettings
 from dicomguard.unwrap import ENCIPHERED, allowance_for, explained, pieces
 
@@ -53,6 +54,7 @@ def prepare(settings: ScanSettings) -> None:
     Raises:
         DicomguardError: The rules cannot be loaded.
     """
+    compile_all()
     settings.pack.prepare()
     unwrap.prepare()
     dictionary.load()

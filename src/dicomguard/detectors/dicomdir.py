@@ -6,7 +6,6 @@ the offsets from record to record (PS3.3 section F.3).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ from dicomguard.detectors.grouping import first_of
 from dicomguard.dicom.layout import Element, Item, Layout, number_of
 from dicomguard.dicom.source import Source
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Severity
+from dicomguard.regex import regex
 
 FILE_ID = FindingKind(
     id="DIR-FILEID",
@@ -52,7 +52,7 @@ STRAY = FindingKind(
 _FIRST, _LAST, _RECORDS = 0x00041200, 0x00041202, 0x00041220
 _NEXT, _LOWER = 0x00041400, 0x00041420
 _FILE_IDS = (0x00041500, 0x00041141)
-_OUTSIDE = re.compile(
+_OUTSIDE = regex(
     rb"(?:^|[\\/])\s*\.\.\s*(?:[\\/]|$)|^\s*[\\/]|^\s*[A-Za-z]:|(?:^|[\\/])~[\w-]*(?:[\\/]|$)"
     rb"|\\\\|[\x00-\x1f\x7f]|(?i:%2e%2e|%2f|%5c)|^\s*[A-Za-z]{2,12}://"
 )

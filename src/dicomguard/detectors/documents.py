@@ -10,6 +10,7 @@ from dicomguard.dicom.layout import Element, Layout, number_of, text_of
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.walker import ENCAPSULATED_DOCUMENT
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Severity
+from dicomguard.regex import regex
 
 MISMATCH = FindingKind(
     id="DOC-MIME-MISMATCH",
@@ -55,14 +56,14 @@ class _Type:
     may_be_page: bool = False
 
 
-_XML = _Type(re.compile(rb"[\s\0\xef\xbb\xbf\xfe\xff]*<"), may_be_page=True)
-_MODEL_TEXT = _Type(re.compile(rb"[^\0]*"))
+_XML = _Type(regex(rb"[\s\0\xef\xbb\xbf\xfe\xff]*<"), may_be_page=True)
+_MODEL_TEXT = _Type(regex(rb"[^\0]*"))
 _TYPES: Mapping[str, _Type] = {
-    "application/pdf": _Type(re.compile(rb".{0,1019}?%PDF-", re.DOTALL)),
+    "application/pdf": _Type(regex(rb".{0,1019}?%PDF-", re.DOTALL)),
     "text/xml": _XML,
     "application/xml": _XML,
     "application/hl7-cda+xml": _XML,
-    "model/stl": _Type(re.compile(rb"")),
+    "model/stl": _Type(regex(rb"")),
     "model/obj": _MODEL_TEXT,
     "model/mtl": _MODEL_TEXT,
 }
@@ -72,19 +73,19 @@ _STL_TRIANGLE = 50
 
 _PAGE = "web page"
 _RUNS: Mapping[str, re.Pattern[bytes]] = {
-    "program": re.compile(
+    "program": regex(
         rb"MZ.{58}|\x7fELF|\xca\xfe\xba\xbe|\xfe\xed\xfa[\xce\xcf]|[\xce\xcf]\xfa\xed\xfe",
         re.DOTALL,
     ),
-    "script": re.compile(rb"#![ \t]*/|(?i:@echo off|<\?php|<job\b|<package\b)"),
-    _PAGE: re.compile(
+    "script": regex(rb"#![ \t]*/|(?i:@echo off|<\?php|<job\b|<package\b)"),
+    _PAGE: regex(
         rb"[\s\xef\xbb\xbf]*<(?:!doctype\s+html|html|head|body|script|svg|iframe)\b", re.IGNORECASE
     ),
-    "archive or office document": re.compile(
+    "archive or office document": regex(
         rb"PK\x03\x04|\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1|Rar!\x1a\x07|7z\xbc\xaf\x27\x1c|MSCF\0{4}"
     ),
-    "rich text": re.compile(rb"\{\\rt"),
-    "PostScript program": re.compile(rb"%!PS"),
+    "rich text": regex(rb"\{\\rt"),
+    "PostScript program": regex(rb"%!PS"),
 }  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import VRS
 from dicomguard.dicom.walker import DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE, TRANSFER_SYNTAX
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Region, Severity
+from dicomguard.regex import regex
 
 NOT_DICOM = FindingKind(
     id="NOT-DICOM",
@@ -163,7 +163,7 @@ _TITLES_AND_ADDRESSES = (
     *(0x00020016, 0x00020017, 0x00020018),
     *(0x00020026, 0x00020027, 0x00020028),
 )
-_INJECTED = re.compile(
+_INJECTED = regex(
     rb"[;&|`<>]|\$\(|\.\./|\.\.\\|(?i:javascript:|vbscript:|data:|file:|ldap:|jndi:|cmd\.exe)"
 )
 

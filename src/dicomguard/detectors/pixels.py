@@ -37,6 +37,7 @@ from dicomguard.dicom.layout import UNDEFINED_LENGTH, Element, text_of
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.walker import PIXEL_DATA
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Severity
+from dicomguard.regex import regex
 
 OVERFLOW = FindingKind(
     id="PIX-OVERFLOW",
@@ -188,10 +189,10 @@ _SAMPLES_OF = {
 _COMPRESSION_CODE: Final = 0x00280060
 _PROVIDER_URL: Final = 0x00287FE0
 _PMSCT_NAME, _PMSCT_DATA = 0x07A11011, 0x07A1100A
-_PMSCT_RUNS = re.compile(rb"(?:[^\xa5]++|\xa5..)*+", re.DOTALL)
+_PMSCT_RUNS = regex(rb"(?:[^\xa5]++|\xa5..)*+", re.DOTALL)
 """Literals, and runs of an escape, a count and a value."""
-_PLAYLIST = re.compile(rb"\s{0,16}(?:#EXTM3U|ffconcat version|concat:|#EXT-X-)")
-_NETPBM_HEADER = re.compile(
+_PLAYLIST = regex(rb"\s{0,16}(?:#EXTM3U|ffconcat version|concat:|#EXT-X-)")
+_NETPBM_HEADER = regex(
     rb"P7\n(?:[A-Z#][^\n]*\n){0,4}?WIDTH (\d{1,12})\n(?:[A-Z#][^\n]*\n){0,4}?HEIGHT (\d{1,12})\n"
     rb"|P[456]\s(?:#[^\n]*\n)?\s*(\d{1,12})\s+(\d{1,12})\s"
 )

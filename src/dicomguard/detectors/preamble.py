@@ -18,6 +18,7 @@ from dicomguard.detectors.entropy import entropy
 from dicomguard.dicom.layout import Data
 from dicomguard.dicom.source import Source
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Severity
+from dicomguard.regex import regex
 
 _REFERENCE = "CVE-2019-11687"
 
@@ -121,7 +122,7 @@ class _Head:
 def _head(
     kind: FindingKind, pattern: bytes, confirm: Callable[[Data], bool] = lambda _: True
 ) -> _Head:
-    return _Head(kind, re.compile(pattern, re.DOTALL), confirm)
+    return _Head(kind, regex(pattern, re.DOTALL), confirm)
 
 
 def _is_tar(data: Data) -> bool:
@@ -229,7 +230,7 @@ _ISO = _kind("POLY-ISO", "disk image", Severity.HIGH)
 _TAR = _kind("POLY-TAR", "tar archive", Severity.MEDIUM)
 _VHD_FOOTER = next(head.kind for head in _HEADS if head.kind.id == "POLY-VHD")
 
-_COMMANDS = re.compile(
+_COMMANDS = regex(
     rb"""(?ix) ^\s* (?:
       @?echo\s | rem\s | :: | @?set\s | start\s | goto\s | @\w+ | @?for\s | cmd\b | powershell
       | pwsh | %comspec% | <\# | iex\b | '\s* | /\* | // | "{3} | <\?(?:php|=) | =(?:pod|begin)\b
@@ -242,7 +243,7 @@ _COMMANDS = re.compile(
 """How the first command of a script begins, in the shells and interpreters of the field."""
 
 _ISO_OFFSETS = (0x8001, 0x8801, 0x9001)
-_PAGE = re.compile(
+_PAGE = regex(
     rb"(?i)<(?:iframe|img|script|svg|object|embed|video|audio|style|form|base|link|meta)\b"
     rb"|<\w+[^>]{0,80}\bon\w+\s*="
 )

@@ -14,6 +14,7 @@ from struct import unpack_from
 
 from dicomguard.dicom.source import Source
 from dicomguard.model import Region
+from dicomguard.regex import regex
 
 _MAX_DIRECTORIES = 64
 _MAX_ENTRIES = 200
@@ -46,7 +47,7 @@ _CARRIERS = {
     34665: "EXIF data",
     34853: "GPS data",
 }
-_SCRIPT = re.compile(rb"<script|<\?php|javascript:|powershell|#!/|cmd\.exe", re.IGNORECASE)
+_SCRIPT = regex(rb"<script|<\?php|javascript:|powershell|#!/|cmd\.exe", re.IGNORECASE)
 _HOMES = (Region.PADDING, Region.PRIVATE)
 
 

@@ -9,6 +9,8 @@ from importlib import resources
 
 import msgspec
 
+from dicomguard.regex import regex
+
 _HEAD = 64
 """Bytes from which a form shows."""
 
@@ -81,4 +83,4 @@ def creator(name: str) -> Creator | None:
 
 @cache
 def _compiled(pattern: str) -> re.Pattern[bytes]:
-    return re.compile(pattern.encode("ascii"), re.DOTALL)
+    return regex(pattern.encode("ascii"), re.DOTALL)

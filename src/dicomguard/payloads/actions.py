@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from dicomguard.payloads.memory import remembered
 from dicomguard.payloads.payload import Data
+from dicomguard.regex import regex
 
 _WINDOW = 1 << 23
 """Bytes that are read at once."""
@@ -45,7 +46,7 @@ _FOLLOWED = 64
 
 _BLANK = rb"(?:[\0\t\n\f\r ]|%[^\r\n]{0,128}[\r\n]){0,64}"
 _END = rb"(?=[\0\t\n\f\r ()<>\[\]{}/%]|\Z)"
-_ESCAPE = re.compile(rb"#([0-9A-Fa-f]{2})")
+_ESCAPE = regex(rb"#([0-9A-Fa-f]{2})")
 _REFERENCE = rb"(\d{1,10})[\0\t\n\f\r ]{1,16}\d{1,5}[\0\t\n\f\r ]{1,16}R" + _END
 
 
@@ -150,14 +151,14 @@ def activity(data: Data, start: int, end: int) -> Activity:
 
 # ---------------------------------------------------------------------- reading
 
-_STREAM = re.compile(rb"stream(?:\r\n|\n|\r)")
-_OBJECT_STREAM = re.compile(rb"/First" + _END)
-_ENCRYPTED = re.compile(rb"/Encrypt" + _BLANK + rb"(?:<<|\d)")
-_FILTERS = re.compile(rb"/(ASCIIHexDecode|AHx|ASCII85Decode|A85)" + _END)
-_PREDICTOR = re.compile(rb"/Predictor" + _BLANK + rb"(?:[2-9]|1\d)")
-_OBJECT = re.compile(rb"(?<!\d)(\d{1,10})[\0\t\n\f\r ]{1,16}\d{1,5}[\0\t\n\f\r ]{1,16}\Z")
+_STREAM = regex(rb"stream(?:\r\n|\n|\r)")
+_OBJECT_STREAM = regex(rb"/First" + _END)
+_ENCRYPTED = regex(rb"/Encrypt" + _BLANK + rb"(?:<<|\d)")
+_FILTERS = regex(rb"/(ASCIIHexDecode|AHx|ASCII85Decode|A85)" + _END)
+_PREDICTOR = regex(rb"/Predictor" + _BLANK + rb"(?:[2-9]|1\d)")
+_OBJECT = regex(rb"(?<!\d)(\d{1,10})[\0\t\n\f\r ]{1,16}\d{1,5}[\0\t\n\f\r ]{1,16}\Z")
 _OBJECT_HEAD = 48
-_PAIR = re.compile(rb"[\0\t\n\f\r ]*(\d{1,10})[\0\t\n\f\r ]+(\d{1,10})[\0\t\n\f\r ]*")
+_PAIR = regex(rb"[\0\t\n\f\r ]*(\d{1,10})[\0\t\n\f\r ]+(\d{1,10})[\0\t\n\f\r ]*")
 _PAIRS = 1 << 10
 """Objects of one stream; writers put some hundred into one."""
 
@@ -277,8 +278,8 @@ def _objects_of_stream(content: bytes) -> Iterator[tuple[int, int]]:
 
 # ---------------------------------------------------------------------- meaning
 
-_VALUE = re.compile(_BLANK + rb"(?:(\()|(<)(?!<)|" + _REFERENCE + rb"|(<<)|(\[))")
-_AUTOMATIC = re.compile(
+_VALUE = regex(_BLANK + rb"(?:(\()|(<)(?!<)|" + _REFERENCE + rb"|(<<)|(\[))")
+_AUTOMATIC = regex(
     _BLANK
     + rb"/(?P<event>O|C|PO|PC|PV|PI|WC|WS|WP|DS|DP)"
     + _BLANK
@@ -286,25 +287,23 @@ _AUTOMATIC = re.compile(
     + _REFERENCE
     + rb"|<<)"
 )
-_KIND = re.compile(
-    rb"/S" + _BLANK + rb"/(URI|SubmitForm|ImportData|GoToE|JavaScript|Launch)" + _END
-)
-_NEXT = re.compile(rb"/Next" + _BLANK + rb"\[?" + _BLANK + _REFERENCE)
-_KIND_OF = re.compile(rb"(?:/S|obj)" + _BLANK + rb"\Z")
-_PROGRAM = re.compile(
+_KIND = regex(rb"/S" + _BLANK + rb"/(URI|SubmitForm|ImportData|GoToE|JavaScript|Launch)" + _END)
+_NEXT = regex(rb"/Next" + _BLANK + rb"\[?" + _BLANK + _REFERENCE)
+_KIND_OF = regex(rb"(?:/S|obj)" + _BLANK + rb"\Z")
+_PROGRAM = regex(
     rb"\.(?:exe|dll|scr|com|bat|cmd|pif|cpl|msi|ps1|vb[se]|jse?|ws[fh]?|hta|lnk|jar|chm|reg|url|sct"
     rb"|application|iso|img|vhdx?|doc[m]|xls[mb]|ppt[m]|sh|py|apk|settingcontent-ms)\Z",
     re.IGNORECASE,
 )
-_RUNS = re.compile(
+_RUNS = regex(
     _PROGRAM.pattern
     + rb"|\A(?:cmd|command|powershell|pwsh|mshta|[cw]script|rundll32|regsvr32|msiexec|certutil)\b"
     rb"|\A/(?:usr/)?(?:local/)?s?bin/|\A(?:\\\\|//|smb:|https?:)",
     re.IGNORECASE,
 )
-_STRING = re.compile(rb"\(((?:[^()\\]|\\.){1,512})\)|<([0-9A-Fa-f\s]{2,1024})>", re.DOTALL)
-_SHARE = re.compile(rb"\(\\\\\\\\|<\s*5[cC]\s*5[cC]|\(\\134\\134|\(//")
-_HARMLESS = re.compile(
+_STRING = regex(rb"\(((?:[^()\\]|\\.){1,512})\)|<([0-9A-Fa-f\s]{2,1024})>", re.DOTALL)
+_SHARE = regex(rb"\(\\\\\\\\|<\s*5[cC]\s*5[cC]|\(\\134\\134|\(//")
+_HARMLESS = regex(
     rb"(?:\s|;|AF[A-Za-z_]{2,32}\s*\((?:[^()`]|new\s+Array\s*\([^()`]*\))*\)"
     rb"|(?:this\.)?print\s*\([^()`]*\))*"
 )
@@ -354,9 +353,9 @@ def _on_loading(document: _Document, text: bytes, match: re.Match[bytes]) -> str
     return "JavaScript on opening"
 
 
-_JS = re.compile(rb"/JS" + _END)
-_ACROBAT = re.compile(rb"\(!ADBE::|AttachmentsCompatibility", re.IGNORECASE)
-_REACHES_OUT = re.compile(
+_JS = regex(rb"/JS" + _END)
+_ACROBAT = regex(rb"\(!ADBE::|AttachmentsCompatibility", re.IGNORECASE)
+_REACHES_OUT = regex(
     rb"\b(?:launchURL|getURL|submitForm|mailDoc|mailForm|mailMsg|exportDataObject|importDataObject"
     rb"|openDoc|openDataObject|newPlayer|customDictionaryOpen|getIcon|collectEmailInfo|printSeps"
     rb"|unescape|fromCharCode|byteToChar|eval|heap|setTimeOut|setInterval|ADBC|SOAP|Net\.HTTP"
@@ -387,7 +386,7 @@ def _literal(text: bytes, at: int) -> bytes:
     return _plain(bytes(made))
 
 
-_TOKEN = re.compile(rb"[^()\\]+|[()]|\\(?:[0-7]{1,3}|\r\n|.)?", re.DOTALL)
+_TOKEN = regex(rb"[^()\\]+|[()]|\\(?:[0-7]{1,3}|\r\n|.)?", re.DOTALL)
 _CONTROLS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"", b"f": b"", b"\n": b"", b"\r\n": b""}
 
 
@@ -415,7 +414,7 @@ def _launch(document: _Document, text: bytes, match: re.Match[bytes]) -> str:
     return "starts a program" if any(map(_RUNS.search, names)) else ""
 
 
-_FILE = re.compile(rb"/(?:F|UF|Win|Unix|Mac)" + _BLANK + _REFERENCE)
+_FILE = regex(rb"/(?:F|UF|Win|Unix|Mac)" + _BLANK + _REFERENCE)
 
 
 def _is_kind(text: bytes, match: re.Match[bytes]) -> bool:
@@ -460,7 +459,7 @@ def _link(_document: _Document, text: bytes, match: re.Match[bytes]) -> str:
     return "link that is a script" if _SCRIPT_LINK.match(text, match.end()) else ""
 
 
-_SCRIPT_LINK = re.compile(_BLANK + rb"\(\s*(?:javascript|vbscript|data:text/html)", re.IGNORECASE)
+_SCRIPT_LINK = regex(_BLANK + rb"\(\s*(?:javascript|vbscript|data:text/html)", re.IGNORECASE)
 
 
 def _on_opening(document: _Document, text: bytes, match: re.Match[bytes]) -> str:
@@ -497,7 +496,7 @@ def _inside(document: _Document, number: bytes) -> bytes:
     return b" ".join(insides)
 
 
-_OPENING = re.compile(_BLANK + rb"<<")
+_OPENING = regex(_BLANK + rb"<<")
 
 
 def _automatic(document: _Document, body: bytes, steps: int) -> str:
@@ -537,7 +536,7 @@ def _dictionary(document: _Document, text: bytes, at: int) -> bytes:
     return text[at:limit]
 
 
-_BRACKETS = re.compile(rb"<<|>>")
+_BRACKETS = regex(rb"<<|>>")
 
 _Meaning = Callable[[_Document, bytes, re.Match[bytes]], str]
 
@@ -555,4 +554,4 @@ _MEANINGS: dict[bytes, _Meaning] = {
 }
 """What a name may mean."""
 
-_WORDS = re.compile(rb"/(" + b"|".join(_MEANINGS) + rb")" + _END)
+_WORDS = regex(rb"/(" + b"|".join(_MEANINGS) + rb")" + _END)

@@ -7,6 +7,7 @@ import struct
 
 from dicomguard.payloads.fields import read_fields
 from dicomguard.payloads.payload import Data, Payload
+from dicomguard.regex import regex
 
 # --- Java class file: The Java Virtual Machine Specification, chapter 4 ---------------------------
 
@@ -110,7 +111,7 @@ def _attributes_end(data: Data, place: int, budget: int) -> tuple[int, int] | No
 
 # Checksum; what it covers begins behind it. Size of the file and of the header, byte order.
 _DEX_HEADER = struct.Struct("<8xI20x3I")
-_DEX_MAGIC = re.compile(rb"dex\n0\d\d\0")
+_DEX_MAGIC = regex(rb"dex\n0\d\d\0")
 _DEX_SIZE = 0x70
 _DEX_LITTLE_ENDIAN = 0x12345678
 
@@ -177,7 +178,7 @@ def _leb128(data: Data, place: int) -> tuple[int, int]:
 
 # --- CPython: importlib._bootstrap_external and marshal -------------------------------------------
 
-_PYC_CODE = re.compile(rb"[\xe3\x63](?:\0{3}[\0-\x7f]|[\0-\xff]\0{3})", re.DOTALL)
+_PYC_CODE = regex(rb"[\xe3\x63](?:\0{3}[\0-\x7f]|[\0-\xff]\0{3})", re.DOTALL)
 _PYC_MAGIC = (3000, 3800)
 
 

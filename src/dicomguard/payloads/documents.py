@@ -8,20 +8,21 @@ import struct
 from dicomguard.payloads.fields import read_fields
 from dicomguard.payloads.payload import Data, Payload
 from dicomguard.payloads.words import Words, first
+from dicomguard.regex import regex
 
 # --- RTF: Rich Text Format Specification 1.9.1 ----------------------------------------------------
 
-_RTF_START = re.compile(rb"\{\\rt")
+_RTF_START = regex(rb"\{\\rt")
 _CONTROL = rb"(?<!\\)(?:\\\\){0,64}\\"
 """The backslash of a control word, which is not one of the text."""
 _RTF_ACTIVE = Words(
     {
-        "embedded object": re.compile(_CONTROL + rb"objdata(?![a-z])"),
-        "object that loads itself": re.compile(_CONTROL + rb"obj(?:update|autlink|ocx)(?![a-z])"),
-        "remote template": re.compile(
+        "embedded object": regex(_CONTROL + rb"objdata(?![a-z])"),
+        "object that loads itself": regex(_CONTROL + rb"obj(?:update|autlink|ocx)(?![a-z])"),
+        "remote template": regex(
             _CONTROL + rb"template(?![a-z])[\s{]{0,16}(?:https?:|file:|\\\\\\\\|//)", re.IGNORECASE
         ),
-        "field that fetches": re.compile(
+        "field that fetches": regex(
             _CONTROL + rb"fldinst(?![a-z])[^}]{0,128}?\b(?:DDEAUTO\b|DDE\b"
             rb"|INCLUDE(?:TEXT|PICTURE)[\s\"]{1,16}(?:https?:|file:|\\\\\\\\))",
             re.IGNORECASE,
@@ -80,13 +81,13 @@ def chm(data: Data, hit: int, _low: int, high: int) -> Payload | None:
 # --- PostScript: PostScript Language Reference, 3.8 and 8.2; Ghostscript's own operators ----------
 
 # Fonts are programs as well, but of a kind that every report in PDF has.
-_POSTSCRIPT_START = re.compile(rb"%!PS(?!-(?:AdobeFont|Bitstream))")
+_POSTSCRIPT_START = regex(rb"%!PS(?!-(?:AdobeFont|Bitstream))")
 _POSTSCRIPT_ACTIVE = Words(
     {
-        "runs commands": re.compile(rb"%pipe%"),
-        "opens files": re.compile(rb"\)[\s]{0,16}\([rwa]\+?\)[\s]{0,16}file\b"),
-        "alters files": re.compile(rb"\b(?:deletefile|renamefile|filenameforall)\b"),
-        "leaves the sandbox": re.compile(
+        "runs commands": regex(rb"%pipe%"),
+        "opens files": regex(rb"\)[\s]{0,16}\([rwa]\+?\)[\s]{0,16}file\b"),
+        "alters files": regex(rb"\b(?:deletefile|renamefile|filenameforall)\b"),
+        "leaves the sandbox": regex(
             rb"\.(?:forceput|forcedef|libfile|setsafe|unlock|locksafe)\b|\bsuperexec\b"
         ),
     }
@@ -109,16 +110,14 @@ def postscript(data: Data, hit: int, low: int, high: int) -> Payload | None:
 
 # --- Wavefront OBJ and MTL (PS3.3 A.85.2 and A.85.3 encapsulate them) -----------------------------
 
-_MODEL_PATH = re.compile(
+_MODEL_PATH = regex(
     rb"(?:mtllib|map_\w{1,8}|bump|disp|decal|refl|norm)[ \t](?:[^\r\n=]{0,256}[ \t])?"
     rb"(?:(?P<share>\\\\[\w.-]|//[\w.-])|(?P<address>[a-z][a-z0-9+.-]{2,16}://)"
     rb"|(?P<parent>\.\.[\\/])|(?P<absolute>/[\w.]|~/|[A-Za-z]:[\\/]))"
     rb"(?P<rest>[^\r\n]{0,1024})",
     re.IGNORECASE,
 )
-_MODEL_FILES = re.compile(
-    rb"\.(?:png|jpe?g|bmp|tiff?|tga|gif|dds|hdr|exr|mtl)[ \t]*\Z", re.IGNORECASE
-)
+_MODEL_FILES = regex(rb"\.(?:png|jpe?g|bmp|tiff?|tga|gif|dds|hdr|exr|mtl)[ \t]*\Z", re.IGNORECASE)
 _MODEL_WORDS = {
     "share": "a network share",
     "address": "an address",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from dicomguard.payloads.memory import remembered
 from dicomguard.payloads.payload import Data, Payload
+from dicomguard.regex import regex
 
 # --- tar: POSIX.1-2017, pax, "ustar Interchange Format" -------------------------------------------
 
@@ -13,8 +12,8 @@ _BLOCK = 512
 _MAGIC_AT = 257
 _CHECKSUM = slice(148, 156)
 _SIZE = slice(124, 136)
-_OCTAL = re.compile(rb"[ \0]*([0-7]{1,12})[ \0]*\Z")
-_MAGIC = re.compile(rb"ustar(?:\x0000|  \0)")
+_OCTAL = regex(rb"[ \0]*([0-7]{1,12})[ \0]*\Z")
+_MAGIC = regex(rb"ustar(?:\x0000|  \0)")
 _MEMBERS = 4096
 _RECORD = 20 * _BLOCK  # archives are padded with zeros to a multiple of it
 
@@ -70,7 +69,7 @@ def _member(data: Data, start: int) -> int | None:
 
 _SECTOR = 2048
 _SYSTEM_AREA = 16 * _SECTOR
-_DESCRIPTOR = re.compile(rb"[\0-\x03\xff](?:CD001|BEA01|NSR0[23]|TEA01|BOOT2)[\x01\x02]")
+_DESCRIPTOR = regex(rb"[\0-\x03\xff](?:CD001|BEA01|NSR0[23]|TEA01|BOOT2)[\x01\x02]")
 _NAMES = {b"CD001": "ISO 9660 disk image", b"BEA01": "UDF disk image"}
 
 

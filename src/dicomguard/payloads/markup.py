@@ -16,6 +16,7 @@ from itertools import islice
 from dicomguard.payloads.memory import remembered
 from dicomguard.payloads.payload import Data, Payload
 from dicomguard.payloads.words import Words, first
+from dicomguard.regex import regex
 
 _AWAY = rb"[a-z][a-z0-9+.-]{1,15}:|[\\/]|\.\.[\\/]"
 """How an address begins that leaves the folder of the document."""
@@ -23,9 +24,9 @@ _STANDARDS = rb"https?://(?:[\w.-]{1,64}\.)?(?:w3|oasis-open|hl7)\.org/"
 
 # --- Entities: XML 1.0 section 4.2 ----------------------------------------------------------------
 
-_DOCUMENT_TYPE = re.compile(rb"<!DOCTYPE\s")
+_DOCUMENT_TYPE = regex(rb"<!DOCTYPE\s")
 _NAME = rb"[^\s<>&'\"%;]{1,256}"
-_EXTERNAL = re.compile(
+_EXTERNAL = regex(
     rb"<!ENTITY\s+(?:%\s+)?"
     + _NAME
     + rb"\s+(?:SYSTEM|PUBLIC\s+(?:\"[^\"]{0,1024}\"|'[^']{0,1024}'))"
@@ -33,10 +34,10 @@ _EXTERNAL = re.compile(
     rb"(?P<picture>\s+NDATA\s)?",
     re.IGNORECASE,
 )  # fmt: skip
-_INTERNAL = re.compile(
+_INTERNAL = regex(
     rb"<!ENTITY\s+(" + _NAME + rb")\s+(?:\"([^\"]{0,1048576})\"|'([^']{0,1048576})')\s*>"
 )
-_REFERENCE = re.compile(rb"&([^\s<>&'\"%;#]{1,256});")
+_REFERENCE = regex(rb"&([^\s<>&'\"%;#]{1,256});")
 _ENTITIES = 4096
 _BODY = 1 << 24
 """Bytes of a document in which references are counted."""
@@ -99,7 +100,7 @@ def _expanded(data: Data, start: int, high: int) -> int:
 
 # --- Stylesheets: Associating Style Sheets with XML documents 1.0 ---------------------------------
 
-_STYLESHEET = re.compile(
+_STYLESHEET = regex(
     rb"<\?xml-stylesheet\s(?=[^<>]{0,1024}?\btype\s*=\s*[\"'](?P<type>[^\"'<>]{0,64}))?"
     rb"[^<>]{0,1024}?\bhref\s*=\s*[\"']\s*(?!" + _STANDARDS + rb")"
     rb"(?:(?P<script>(?:java|vb)script:|data:)|(?P<share>\\\\|//|file:|smb:|ftp:)|(?P<remote>https?:))"
@@ -152,10 +153,10 @@ class _Language:
 
 def _language(name: str, mark: bytes, **words: bytes) -> _Language:
     meanings = {
-        meaning.replace("_", " "): re.compile(pattern, re.IGNORECASE)
+        meaning.replace("_", " "): regex(pattern, re.IGNORECASE)
         for meaning, pattern in words.items()
     }
-    return _Language(name, re.compile(mark), Words(meanings))
+    return _Language(name, regex(mark), Words(meanings))
 
 
 _SCRIPT_ELEMENT = rb"<(?:[\w-]{1,32}:)?script(?:\s[^<>]{0,512})?>"
@@ -230,23 +231,23 @@ _CDA = _language(
     stylesheet_from_elsewhere=_STYLESHEET.pattern,
     entity_from_elsewhere=_EXTERNAL.pattern,
 )
-_CDA_ROOT = re.compile(rb"<(?:[\w.-]{1,64}:)?ClinicalDocument[\s>]")
-_BODY_TYPE = re.compile(
+_CDA_ROOT = regex(rb"<(?:[\w.-]{1,64}:)?ClinicalDocument[\s>]")
+_BODY_TYPE = regex(
     rb"<(?:[\w.-]{1,64}:)?nonXMLBody\b[^\0]{0,1024}?<(?:[\w.-]{1,64}:)?text\s"
     rb"(?=[^<>]{0,512}\brepresentation\s{0,8}=\s{0,8}[\"']B64)(?![^<>]{0,512}\bcompression)"
     rb"[^<>]{0,512}\bmediaType\s{0,8}=\s{0,8}[\"']([\w.+-]{1,64}/[\w.+-]{1,64})[\"'][^<>]{0,512}>"
     rb"([\sA-Za-z0-9+/=]{16,2048})"
 )
 _TYPES = {
-    b"application/pdf": re.compile(rb"[^\0]{0,1019}%PDF-", re.DOTALL),
-    b"image/jpeg": re.compile(rb"\xff\xd8\xff"),
-    b"image/jpg": re.compile(rb"\xff\xd8\xff"),
-    b"image/png": re.compile(rb"\x89PNG"),
-    b"image/gif": re.compile(rb"GIF8"),
-    b"image/tiff": re.compile(rb"II[*+]\0|MM\0[*+]"),
-    b"text/rtf": re.compile(rb"\s*\{\\rt"),
-    b"application/rtf": re.compile(rb"\s*\{\\rt"),
-    b"application/dicom": re.compile(rb".{128}DICM", re.DOTALL),
+    b"application/pdf": regex(rb"[^\0]{0,1019}%PDF-", re.DOTALL),
+    b"image/jpeg": regex(rb"\xff\xd8\xff"),
+    b"image/jpg": regex(rb"\xff\xd8\xff"),
+    b"image/png": regex(rb"\x89PNG"),
+    b"image/gif": regex(rb"GIF8"),
+    b"image/tiff": regex(rb"II[*+]\0|MM\0[*+]"),
+    b"text/rtf": regex(rb"\s*\{\\rt"),
+    b"application/rtf": regex(rb"\s*\{\\rt"),
+    b"application/dicom": regex(rb".{128}DICM", re.DOTALL),
 }
 
 

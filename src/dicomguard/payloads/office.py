@@ -11,6 +11,7 @@ from itertools import islice
 
 from dicomguard.payloads.fields import read_fields
 from dicomguard.payloads.payload import Data, Payload
+from dicomguard.regex import regex
 
 # --- OLE compound file: [MS-CFB] section 2 --------------------------------------------------------
 
@@ -82,14 +83,14 @@ _MODULES = 256
 _SOURCE_MAX = 1 << 20
 # The start of every module's source, compressed: the signature byte, a chunk header, a flag byte
 # and "Attribute VB_" with its first back reference.
-_MODULE = re.compile(rb"\x01.[\xb0-\xbf]\0Attribut\0e VB_", re.DOTALL)
-_STARTS_ITSELF = re.compile(
+_MODULE = regex(rb"\x01.[\xb0-\xbf]\0Attribut\0e VB_", re.DOTALL)
+_STARTS_ITSELF = regex(
     rb"\b(?:Auto_?(?:Open|Exec|Close|Exit|New)|Document_(?:Open|Close|New|BeforeClose)"
     rb"|DocumentOpen|Workbook_(?:Open|Activate|BeforeClose|Close)|Worksheet_\w+|Presentation_Open"
     rb"|\w+_(?:Layout|Painted|Painting|GotFocus|MouseMove|Click|Change))\b",
     re.IGNORECASE,
 )
-_RUNS = re.compile(
+_RUNS = regex(
     rb"\b(?:Shell|CreateObject|GetObject|ShellExecute\w?|URLDownloadToFile\w?|WScript|PowerShell"
     rb"|Environ|VirtualAlloc|CallByName|MacScript|SendKeys|Kill|FileCopy|ADODB|XMLHTTP"
     rb"|ExecuteExcel4Macro)\b|\bDeclare\s+(?:PtrSafe\s+)?(?:Function|Sub)\b|\bOpen\b[^\r\n]+\bFor\b",

@@ -9,13 +9,14 @@ from dataclasses import replace
 from dicomguard.payloads.actions import activity
 from dicomguard.payloads.memory import remembered
 from dicomguard.payloads.payload import Data, Payload
+from dicomguard.regex import regex
 
 # --- PDF: ISO 32000-2 section 7.5 and annex I -----------------------------------------------------
 
 _PDF_HEADER_WITHIN = 1024  # lenient readers take a header that starts in these first bytes
 _PREAMBLE_AND_PREFIX = 132
 _PDF_TAIL = 2048
-_PDF_OBJECT = re.compile(rb"\d[\0\t\n\f\r ]{1,16}\d{1,10}[\0\t\n\f\r ]{1,16}obj\b")
+_PDF_OBJECT = regex(rb"\d[\0\t\n\f\r ]{1,16}\d{1,10}[\0\t\n\f\r ]{1,16}obj\b")
 _PDF_OBJECT_MAX = 64
 _PDF_NEAR, _PDF_FAR = 1 << 14, 1 << 20
 _BLOCK = 1 << 14

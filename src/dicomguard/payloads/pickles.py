@@ -9,6 +9,7 @@ from itertools import islice
 
 from dicomguard.payloads.memory import remembered
 from dicomguard.payloads.payload import Data, Payload
+from dicomguard.regex import regex
 
 _OPERATIONS = 200_000
 _WINDOWS = (1 << 10, 1 << 14, 1 << 18, 1 << 22)
@@ -31,13 +32,13 @@ _DANGEROUS = frozenset(
     }
 )  # fmt: skip
 """Modules, by their first part, through which code is run and files and networks are reached."""
-_DANGEROUS_NAMES = re.compile(
+_DANGEROUS_NAMES = regex(
     r"(?:.*\.)?(?:system|popen\d?|Popen|eval|exec|execfile|exec_|execv?p?e?|run|runstring|run_code"
     r"|runsource|call|check_call|check_output|getoutput|getstatusoutput|spawn\w{0,6}|import_module"
     r"|__import__|getlincoef|load_module|exec_module|compile|interact|runeval|urlopen|urlretrieve)"
 )
 """What runs code whatever module it is said to come from."""
-_HARMLESS = re.compile(
+_HARMLESS = regex(
     r"(?:builtins|__builtin__) (?:set|frozenset|bytearray|complex|slice|range|xrange|list|dict"
     r"|tuple|object|int|long|float|bool|str|unicode|bytes|iter|len|reversed|enumerate|zip"
     r"|[A-Z]\w{1,64})"
@@ -45,7 +46,7 @@ _HARMLESS = re.compile(
     r"|pathlib (?:Pure)?(?:Posix|Windows)?Path"
 )
 """What honest data import from those modules."""
-_IMPORT = re.compile(r"[A-Za-z_]\w{0,63}(?:\.\w{1,64}){0,8} [A-Za-z_]\w{0,63}(?:\.\w{1,64}){0,4}")
+_IMPORT = regex(r"[A-Za-z_]\w{0,63}(?:\.\w{1,64}){0,8} [A-Za-z_]\w{0,63}(?:\.\w{1,64}){0,4}")
 
 
 def pickle(data: Data, hit: int, low: int, high: int) -> Payload | None:

@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 
 from dicomguard.payloads.payload import Data, Payload
+from dicomguard.regex import regex
 
 _REACH = 1 << 20
 """Bytes searched for a second word; half as many characters in UTF-16."""
@@ -25,18 +26,18 @@ _RUN = 1 << 12
 # Runs of text by width of a character. The one behind a place is matched on reversed bytes, and
 # takes the byte order mark of UTF-16 with it.
 _TEXT_AHEAD = {
-    1: re.compile(rb"(?:[\t\n\f\r\x20-\x7e]|[\x80-\xff]{1,8}(?=[\t\n\f\r\x20-\x7e]))*"),
-    2: re.compile(rb"(?:[\t\n\f\r\x20-\x7e]\0)*"),
+    1: regex(rb"(?:[\t\n\f\r\x20-\x7e]|[\x80-\xff]{1,8}(?=[\t\n\f\r\x20-\x7e]))*"),
+    2: regex(rb"(?:[\t\n\f\r\x20-\x7e]\0)*"),
 }
 _TEXT_BEHIND = {
-    1: re.compile(rb"[\t\n\f\r\x20-\x7e]*"),
-    2: re.compile(rb"(?:\0[\t\n\f\r\x20-\x7e])*(?:\xfe\xff)?"),
+    1: regex(rb"[\t\n\f\r\x20-\x7e]*"),
+    2: regex(rb"(?:\0[\t\n\f\r\x20-\x7e])*(?:\xfe\xff)?"),
 }
 
 
 _BEFORE = 80
 """Bytes before a word that tell whether a command begins with it."""
-_COMMAND_BEGINS = re.compile(
+_COMMAND_BEGINS = regex(
     rb"(?:\A|[^\t\x20-\x7e]|[;&|(){}=,@>`\"'\[]"
     rb"|(?:[/-][ck]|\b(?i:start|call|sudo|nohup|do|then|else|echo|&))[ \t])"
     rb"[\s\"'@(&]*(?:[A-Za-z]:)?(?:[\w.%~$:-]*[\\/])*\Z"
@@ -129,7 +130,7 @@ def _text_around(
 
 def _language(name: str, **words: str) -> _Language:
     alternatives = "|".join(f"(?P<{group}>{pattern})" for group, pattern in words.items())
-    return _Language(name=name, words=re.compile(alternatives.encode(), re.IGNORECASE))
+    return _Language(name=name, words=regex(alternatives.encode(), re.IGNORECASE))
 
 
 # What follows the name of a program: perhaps the quote behind its path, then blanks.
@@ -303,9 +304,9 @@ NODE = _language(
 
 # --- The interpreter line: Linux execve(2), binfmt_script -----------------------------------------
 
-_INTERPRETER_LINE = re.compile(rb"#![ \t]*(/[!-~]+)(?:[ \t][^\n\0]*|\r)?(?:\n|\0|\Z)")
+_INTERPRETER_LINE = regex(rb"#![ \t]*(/[!-~]+)(?:[ \t][^\n\0]*|\r)?(?:\n|\0|\Z)")
 _INTERPRETER_LINE_MAX = 256
-_INTERPRETERS = re.compile(
+_INTERPRETERS = regex(
     rb"(env|a?sh|ba?sh|da?sh|[ckz]sh|mksh|fish|busybox|perl|python|pypy|ruby|php|node|lua|tclsh"
     rb"|[gmn]?awk|g?sed|make|osascript|pwsh|expect|java)(?:[-\d.][!-~]*)?\Z"
 )
@@ -313,8 +314,8 @@ _INTERPRETERS = re.compile(
 
 _LINE_BEFORE = 4
 """Printable bytes that may stand before a line by chance, behind what is no text."""
-_SYSTEM_FOLDER = re.compile(rb"/(?:usr/(?:local/)?)?s?bin/[^/]+\Z")
-_SECOND_LINE = re.compile(rb"[\t\x20-\x7e]{2,}")
+_SYSTEM_FOLDER = regex(rb"/(?:usr/(?:local/)?)?s?bin/[^/]+\Z")
+_SECOND_LINE = regex(rb"[\t\x20-\x7e]{2,}")
 
 
 def _begins_line(data: Data, hit: int, low: int, high: int, line: re.Match[bytes]) -> bool:

@@ -8,10 +8,11 @@ import struct
 from dicomguard.payloads.fields import read_fields
 from dicomguard.payloads.payload import Data, Payload
 from dicomguard.payloads.words import first
+from dicomguard.regex import regex
 
 # --- NumPy arrays: the NPY format, versions 1.0 to 3.0 --------------------------------------------
 
-_NPY_HEADER = re.compile(
+_NPY_HEADER = regex(
     rb"\x93NUMPY(?:\x01\0..|[\x02\x03]\0..\0\0)\{[^\0]{0,8192}?'descr'\s*:\s*[^\0]{0,8192}?"
     rb"'[|<>=]?O\d?'",
     re.DOTALL,
@@ -33,7 +34,7 @@ def npy(data: Data, hit: int, _low: int, high: int) -> Payload | None:
 
 # --- Java: Java Object Serialization Specification, chapter 6 -------------------------------------
 
-_JAVA_CLASS = re.compile(
+_JAVA_CLASS = regex(
     rb"\xac\xed\0\x05(?:[\x73\x75]|\x77.(?s:.){0,255}?[\x73\x75])\x72(..)([\w$./;\[-]{2,512})",
     re.DOTALL,
 )
@@ -69,7 +70,7 @@ def java_object(data: Data, hit: int, _low: int, high: int) -> Payload | None:
 
 # --- .NET: [MS-NRBF] section 2.6.1 ----------------------------------------------------------------
 
-_DOTNET_HEADER = re.compile(rb"\0\x01\0{3}\xff{4}\x01\0{7}[\x01-\x16]")
+_DOTNET_HEADER = regex(rb"\0\x01\0{3}\xff{4}\x01\0{7}[\x01-\x16]")
 
 
 def dotnet_object(data: Data, hit: int, low: int, high: int) -> Payload | None:

@@ -7,7 +7,6 @@ with compatibility forms, and the escapes of HTML, URLs and JavaScript undone.
 from __future__ import annotations
 
 import html
-import re
 import unicodedata
 import urllib.parse
 from bisect import bisect_right
@@ -31,6 +30,7 @@ from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.gather import SEPARATOR
 from dicomguard.model import Finding, FindingKind
 from dicomguard.patterns import Patterns, literal
+from dicomguard.regex import regex
 
 _MODULES = (injection, identifiers, paths, addresses, form)
 _SIGNS: Mapping[Scope, Sequence[Sign]] = {
@@ -42,9 +42,9 @@ _CHARACTERS = tuple(clue for clue in _CLUES if len(clue) == 1)
 _LONG_CLUES = tuple(clue for clue in _CLUES if len(clue) > 1)
 _LONG_PATTERNS = Patterns([literal(clue) for clue in _LONG_CLUES], once=True)
 _CHARACTER_SET = 0x00080005
-_SPELLED = re.compile(rb"%[0-9a-fA-F]{2}|&(?:#|[a-z]{2,6};)|\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}")
+_SPELLED = regex(rb"%[0-9a-fA-F]{2}|&(?:#|[a-z]{2,6};)|\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}")
 """What the escapes of URLs, HTML and JavaScript look like."""
-_JAVASCRIPT = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})")
+_JAVASCRIPT = regex(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})")
 _READ_MAX = 1 << 24
 """Bytes of a source that are looked at as they are read, too."""
 

@@ -6,13 +6,13 @@ letters of two alphabets in one word are an everyday slip of the keyboard: those
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from dicomguard.detectors.text.signs import exploit
 from dicomguard.dicom import charset
 from dicomguard.model import Category, Confidence, FindingKind, Severity
+from dicomguard.regex import regex
 
 INVISIBLE = exploit(
     "TXT-UNICODE",
@@ -42,20 +42,18 @@ ESCAPES = FindingKind(
     reference="PS3.5 section 6.1.2.5",
 )
 
-_TAGS = re.compile("[\U000e0020-\U000e007f]{2}")
-_FLAG = re.compile("\U0001f3f4[\U000e0061-\U000e007a\U000e0030-\U000e0039]{2,6}\U000e007f")
+_TAGS = regex("[\U000e0020-\U000e007f]{2}")
+_FLAG = regex("\U0001f3f4[\U000e0061-\U000e007a\U000e0030-\U000e0039]{2,6}\U000e007f")
 """The flag of a region (England, Texas), which is what tag characters are for."""
-_OVERRIDES = re.compile("[\u202d\u202e]")
-_SELDOM = re.compile(
+_OVERRIDES = regex("[\u202d\u202e]")
+_SELDOM = regex(
     "[\u061c\u200b-\u200f\u202a-\u202c\u2060\u2066-\u2069\ufeff\uff0e\uff0f\uff3c\u2215\u2044\u29f5]"
     "|[\ufe00-\ufe0f]{2}"
 )
-_MIXED = re.compile("[A-Za-z][\u0400-\u04ff]|[\u0400-\u04ff][A-Za-z]")
+_MIXED = regex("[A-Za-z][\u0400-\u04ff]|[\u0400-\u04ff][A-Za-z]")
 """Letters of Latin and Cyrillic in one word; Greek ones stand in symbols and units."""
-_OVERLONG = re.compile(
-    rb"[\xc0\xc1][\x80-\xbf]|\xe0[\x80-\x9f][\x80-\xbf]|\xf0[\x80-\x8f][\x80-\xbf]"
-)
-_OPEN = re.compile(rb"\x1b\$(?!\))[()]?[A-Z][^\x1b]*\Z|\x1b\$(?!\))[()]?[A-Z][^\x1b]*[\r\n]")
+_OVERLONG = regex(rb"[\xc0\xc1][\x80-\xbf]|\xe0[\x80-\x9f][\x80-\xbf]|\xf0[\x80-\x8f][\x80-\xbf]")
+_OPEN = regex(rb"\x1b\$(?!\))[()]?[A-Z][^\x1b]*\Z|\x1b\$(?!\))[()]?[A-Z][^\x1b]*[\r\n]")
 """A two-byte set of G0 still in force at the end of a line: PS3.5 asks to switch back before."""
 
 

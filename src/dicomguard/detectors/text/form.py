@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 from dicomguard.detectors.text.signs import Scope, Sign, exploit
 from dicomguard.dicom.layout import Element
 from dicomguard.model import Category, Confidence, FindingKind, Region, Severity
+from dicomguard.regex import regex
 
 LONG = exploit(
     "TXT-LEN",
@@ -63,7 +63,7 @@ SIGNS = (
         CONTROL,
         Scope.SHORT,
         (b"\r", b"\n", b"\x08", b"\x0b", b"\x0c", b"\x7f"),
-        re.compile(rb"[\r\n\x08\x0b\x0c\x7f](?=[^\0]{0,64}[^\0\s])|\x7f"),
+        regex(rb"[\r\n\x08\x0b\x0c\x7f](?=[^\0]{0,64}[^\0\s])|\x7f"),
     ),
 )
 KINDS = (LONG, TOO_LONG, CONTROL)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from dicomguard.dicom.layout import Element
 from dicomguard.dicom.vr import LONG_TEXT_VRS, TEXT_VRS
 from dicomguard.model import Category, Confidence, FindingKind, Region, Severity
+from dicomguard.regex import regex
 
 _CODED = frozenset(("AE", "AS", "CS", "DA", "DT", "SH", "TM", "UI"))
 _LONG = LONG_TEXT_VRS | {"UC"}
@@ -93,7 +94,7 @@ def sign(
     """A sign; ``clues`` are parted by blanks."""
     flags = re.NOFLAG if cased else re.IGNORECASE
     parted = tuple(filter(None, clues.split(b" ")))
-    return Sign(kind, scope, parted, re.compile(b"|".join(alternatives), flags))
+    return Sign(kind, scope, parted, regex(b"|".join(alternatives), flags))
 
 
 def exploit(id_: str, title: str, severity: Severity, why: str, *sources: str) -> FindingKind:

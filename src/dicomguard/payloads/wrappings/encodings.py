@@ -10,6 +10,7 @@ from heapq import merge
 
 from dicomguard.payloads.payload import Data
 from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, Allowance, Unwrapped, is_telling
+from dicomguard.regex import regex
 
 _WINDOW = 1 << 24
 """Bytes searched at once; a run across two windows is found in both."""
@@ -51,7 +52,7 @@ def _run(characters: bytes, minimum: int) -> re.Pattern[bytes]:
     """
     one = rb"[%b]{%d,}+" % (re.escape(characters), minimum)
     last = rb"[%b]++" % re.escape(characters)
-    return re.compile(rb"%b(?:%b%b)*+(?:%b%b)?+" % (one, _GAP, one, _GAP, last))
+    return regex(rb"%b(?:%b%b)*+(?:%b%b)?+" % (one, _GAP, one, _GAP, last))
 
 
 _GAP = (
@@ -59,7 +60,7 @@ _GAP = (
     rb"|[\"'][ \t\r\n]{0,16}[+&.,_]?[ \t\r\n_]{0,64}[+&.]?[ \t]{0,16}[\"'])"
 )
 """Between two lines: white space, also as XML writes it, or the quotes of strings in a program."""
-_GAPS = re.compile(_GAP)
+_GAPS = regex(_GAP)
 
 
 _BASE64_MINIMUM = 48
@@ -136,7 +137,7 @@ class Numbers:
     is_text = True
     search = Runs(_LIST_CHARACTERS, _ENCODED_MIN)
     _RUN = _run(_LIST_CHARACTERS, _ENCODED_MIN)
-    _PREFIXES = re.compile(rb"0[xX]|\\x|%")
+    _PREFIXES = regex(rb"0[xX]|\\x|%")
     _SEPARATE = bytes(byte if byte in _HEX + b"xX" else 0x20 for byte in range(256))
     _NUMBERS = 32
     _VARIETY = 9
@@ -201,7 +202,7 @@ class Base85:
         self._name = name
         self._marks = marks
         self._decode = decode
-        self._run = re.compile(
+        self._run = regex(
             rb"[%b]{%d,}+(?:[\r\n]{1,2}[%b]++)*+"
             % (re.escape(alphabet), self._MINIMUM, re.escape(alphabet))
         )
@@ -251,8 +252,8 @@ class Uuencode:
     """The format of uuencode(1): a line ``begin 644 name``, then lines of up to 45 bytes."""
 
     is_text = True
-    _HEADER = re.compile(rb"begin [0-7]{3,4} [^\r\n]{1,255}\r?\n")
-    _LINE = re.compile(rb"([ -`]{2,86})\r?\n?")
+    _HEADER = regex(rb"begin [0-7]{3,4} [^\r\n]{1,255}\r?\n")
+    _LINE = regex(rb"([ -`]{2,86})\r?\n?")
 
     def search(self, values: Data) -> Iterator[int]:
         """Wherever the word is with which a header begins."""
@@ -284,15 +285,15 @@ class BrokenWords:
     """Words of commands, parted by carets, backticks or as strings; a shell puts them together."""
 
     is_text = True
-    _JOINT = re.compile(rb"\^|`|[\"'][ \t]{0,4}[+&][ \t]{0,4}[\"']")
+    _JOINT = regex(rb"\^|`|[\"'][ \t]{0,4}[+&][ \t]{0,4}[\"']")
     # One pattern for each first byte: to look for a byte is fast, for one of several it is not.
     _HINTS = (
-        re.compile(rb"\^[A-Za-z0-9]{1,3}\^[A-Za-z0-9]{1,3}\^[A-Za-z0-9]{1,3}\^"),
-        re.compile(rb"`[A-Za-z]{1,6}`[A-Za-z]"),
-        re.compile(rb"\"[ \t]{0,4}[+&][ \t]{0,4}[\"'][A-Za-z]"),
-        re.compile(rb"'[ \t]{0,4}[+&][ \t]{0,4}[\"'][A-Za-z]"),
+        regex(rb"\^[A-Za-z0-9]{1,3}\^[A-Za-z0-9]{1,3}\^[A-Za-z0-9]{1,3}\^"),
+        regex(rb"`[A-Za-z]{1,6}`[A-Za-z]"),
+        regex(rb"\"[ \t]{0,4}[+&][ \t]{0,4}[\"'][A-Za-z]"),
+        regex(rb"'[ \t]{0,4}[+&][ \t]{0,4}[\"'][A-Za-z]"),
     )
-    _TEXT = re.compile(rb"[\t\n\r\x20-\x7e]*+")
+    _TEXT = regex(rb"[\t\n\r\x20-\x7e]*+")
     _BEFORE = 1 << 10
 
     def search(self, values: Data) -> Iterator[int]:
@@ -321,7 +322,7 @@ class Utf16:
     is_text = True
     _MINIMUM = 24
     _CHARACTERS = Runs(_PRINTABLE, _MINIMUM)
-    _RUN = re.compile(rb"(?:[\t\n\r\x20-\x7e]\0){23,}+[\t\n\r\x20-\x7e]")
+    _RUN = regex(rb"(?:[\t\n\r\x20-\x7e]\0){23,}+[\t\n\r\x20-\x7e]")
 
     def search(self, values: Data) -> Iterator[int]:
         """Where characters stand at every second byte and zeros between them."""
