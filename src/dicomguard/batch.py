@@ -10,6 +10,7 @@ from dicomguard.discover import Candidate
 from dicomguard.incomplete import unexamined_report
 from dicomguard.ledger import Ledgers
 from dicomguard.model import Report
+from dicomguard.nursery import Ready
 from dicomguard.settings import ScanSettings
 from dicomguard.workers import Crew, Task
 
@@ -57,6 +58,14 @@ class Batch:
     def __exit__(self, *exception: object) -> None:
         """End the workers."""
         self._crew.close()
+
+    def ready(self) -> Ready:
+        """What the workers use; waits until it is loaded.
+
+        Raises:
+            DicomguardError: The rules cannot be loaded, or there can be no workers.
+        """
+        return self._crew.ready()
 
     def reports(self, candidates: Iterable[Candidate]) -> Iterator[tuple[Candidate, Report]]:
         """The report of every candidate that is not skipped.

@@ -18,11 +18,14 @@ from contextlib import suppress
 from functools import partial
 from typing import NoReturn
 
+import msgspec
+
 from dicomguard import naming
+from dicomguard.errors import DicomguardError
 from dicomguard.incomplete import unexamined_report
 from dicomguard.model import Report
 from dicomguard.sandbox import abilities, confine
-from dicomguard.settings import ScanSettings
+from dicomguard.settings import RulesInUse, ScanSettings
 from dicomguard.wire import encode
 
 SECONDS_PER_FILE = 300
@@ -46,15 +49,32 @@ RETIRED = 0
 LENGTH = struct.Struct("<I")
 """Before each message to or from a worker."""
 
+MOST_READY = 1 << 16
+"""Bytes of a `Ready` at most."""
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """What a nursery tells first: whether there can be workers.
+
+    Attributes:
+        rules: What they use; None if it cannot be loaded.
+        problem: Why not, in words.
+        names_formats: Whether libmagic is on the machine.
+    """
+
+    rules: RulesInUse | None = None
+    problem: str = ""
+    names_formats: bool = False
+
+
 _OWN_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that a whole group gets; what they mean is for the process that wants workers to say."""
 
 
 def serve(control: socket.socket, settings: ScanSettings) -> NoReturn:
-    """Fork workers on demand until ``control`` is closed; then end with all of them.
+    """Tell whether there can be workers, and fork them until ``control`` is closed.
 
-    Raises:
-        DicomguardError: The rules cannot be loaded.
+    Then end with all of them.
     """
     _detach(control.fileno())
     nursery = _Nursery(control, settings)
@@ -92,8 +112,16 @@ class _Nursery:
         self._prepare = partial(prepare, settings)
         self._children: dict[int, int] = {}
         """Descriptor that tells of its end, by process."""
-        _ = settings.pack
+        try:
+            rules = settings.pack.in_use
+        except DicomguardError as error:
+            ready = Ready(problem=str(error))
+        else:
+            naming.load()
+            ready = Ready(rules=rules, names_formats=naming.is_available())
         abilities()
+        with suppress(BrokenPipeError, ConnectionResetError):
+            control.send(msgspec.json.encode(ready))
 
     def run(self) -> None:
         """Do what is asked, and tell of every worker's end."""
@@ -126,11 +154,7 @@ class _Nursery:
             os.waitpid(pid, 0)
 
     def _fork(self, descriptor: int) -> int:
-        """Fork a worker, which shares all that is loaded.
-
-        A confined process cannot load libmagic any more.
-        """
-        naming.load()
+        """Fork a worker, which shares all that is loaded."""
         gc.freeze()
         pid = os.fork()
         if not pid:

@@ -105,13 +105,18 @@ _ESCAPE = re.compile(rb'\\(?:x([0-9A-Fa-f]{2})|([tnr"\\]))')
 _ESCAPED = {b"t": b"\t", b"n": b"\n", b"r": b"\r"}
 
 
+def without_comments(source: str) -> str:
+    """A source of rules of which only what counts is left."""
+    return _COMMENT.sub(lambda match: match[1] or " ", source)
+
+
 def atoms_of(source: str) -> list[bytes] | None:
     """What must be in data for any rule of a source to match, as expressions for `Patterns`.
 
     None where a rule may match without, or where that cannot be told: it is more than text and
     bytes, any of which suffices.
     """
-    code = _COMMENT.sub(lambda match: match.group(1) or " ", source)
+    code = without_comments(source)
     atoms: list[bytes] = []
     at = 0
     while at < len(code):

@@ -40,7 +40,8 @@ from dicomguard.payloads.payload import Payload, Validator
 from dicomguard.payloads.validators import VALIDATORS
 from dicomguard.payloads.wrappings import BY_MAGIC, BY_PLAINTEXT
 from dicomguard.policy import FINDINGS_PER_RULE
-from dicomguard.prefilter import Prefiltered
+from dicomguard.prefilter import Prefiltered, without_comments
+from dicomguard.settings import NamedPack, RulesInUse
 
 SECONDS_PER_SET = 60
 """Time one rule set may take over one file."""
@@ -132,38 +133,41 @@ class RulePack:
         self.packs = [read_pack(shipped_rules(), _NO_KEYS)]
         self.packs += [read_pack(folder, trust) for folder in folders]
         sources = _sources(self.packs)
-        self.rules: dict[RuleName, Rule] = {}
-        plain: dict[str, str] = {}
-        by_where: dict[tuple[Where, bool], dict[str, str]] = defaultdict(dict)
         shipped = {path.name for path in self.packs[0].sources}
-        for namespace, rules in declared_rules(self.engine, sources).items():
-            source = sources[namespace]
-            self.rules |= {rule.name: rule for rule in rules}
-            if rules and all(rule.kind.id == THIRD_PARTY.id for rule in rules):
-                plain[namespace] = source
-            else:
-                where = rules[0].where if rules else Where.FILE
-                by_where[where, namespace in shipped][namespace] = source
+        by_where: dict[tuple[Where | None, bool], dict[str, str]] = defaultdict(dict)
+        for namespace, source in sources.items():
+            where = _where(source)
+            by_where[where, where is not None and namespace in shipped][namespace] = source
         magic = {name: each.triggers for name, each in BY_MAGIC.items()}
         rare = {name: each.rare for name, each in BY_PLAINTEXT.items() if each.rare}
         known = {name: each.triggers for name, each in BY_PLAINTEXT.items()}
         by_where[Where.FILE, True][_WRAPPINGS] = _wrapping_rules({**magic, **rare})
         by_where[Where.NONPIXEL, True][_WRAPPINGS] = _wrapping_rules(known)
-        self.sets = [
-            (where, self._compiled(where, members)) for (where, _), members in by_where.items()
-        ]
-        self._plain = compile_rules(self.engine, plain) if plain else None
-        if self._plain:
-            self.sets.append((Where.FILE, self._plain))
+        self.rules: dict[RuleName, Rule] = {}
+        self.sets: list[tuple[Where, CompiledRules]] = []
+        self._plain: CompiledRules | None = None
+        for (where, _), members in by_where.items():
+            rules, compiled = compiled_rules(self.engine, members)
+            self.rules |= {rule.name: rule for rule in rules}
+            if where is None:
+                self._plain = compiled
+            elif where is Where.FILE:
+                compiled = Prefiltered(compiled, members.values())
+            self.sets.append((where or Where.FILE, compiled))
         digest = hashlib.sha256()
         for namespace, source in sorted(sources.items()):
             digest.update(f"{namespace}\0{source}\0".encode())
         self.version = f"{len(self.rules)} rules, sha256 {digest.hexdigest()[:16]}"
 
-    def _compiled(self, where: Where, sources: Mapping[str, str]) -> CompiledRules:
-        """One set; what runs over all bytes goes behind a prefilter."""
-        rules = compile_rules(self.engine, sources)
-        return Prefiltered(rules, sources.values()) if where is Where.FILE else rules
+    @property
+    def in_use(self) -> RulesInUse:
+        """What these rules are."""
+        manifests = [pack.manifest for pack in self.packs if pack.manifest]
+        return RulesInUse(
+            version=self.version,
+            engine=self.engine,
+            packs=tuple(NamedPack(each.name, each.version, each.released) for each in manifests),
+        )
 
     def prepare(self) -> None:
         """Compile what many files need and a few do not."""
@@ -404,8 +408,17 @@ def _externals(path: str) -> dict[str, str]:
     return dict.fromkeys(EXTERNALS, "") | known
 
 
-def declared_rules(engine: str, sources: Mapping[str, str]) -> dict[str, list[Rule]]:
-    """The public rules of each file.
+_WHERE = re.compile(r'\bwhere\s*=\s*"(\w+)"')
+
+
+def _where(source: str) -> Where | None:
+    """What the rules of a file look at; None if they know nothing of dicomguard."""
+    found = _WHERE.search(without_comments(source))
+    return Where(found[1]) if found and found[1] in set(Where) else None
+
+
+def compiled_rules(engine: str, sources: Mapping[str, str]) -> tuple[list[Rule], CompiledRules]:
+    """The public rules of files that look at the same, compiled.
 
     Args:
         engine: The YARA engine.
@@ -419,24 +432,20 @@ def declared_rules(engine: str, sources: Mapping[str, str]) -> dict[str, list[Ru
     except RuleSyntaxError as error:
         msg = f"a rule does not compile: {error}"
         raise DicomguardError(msg) from error
-    declared: dict[str, list[Declared]] = {namespace: [] for namespace in sources}
+    by_namespace: dict[str, list[Declared]] = defaultdict(list)
     for each in compiled.declared():
-        if not each.is_private:
-            declared[each.rule.namespace].append(each)
-    return {
-        namespace: _rules_of(namespace, sources[namespace], alike)
-        for namespace, alike in declared.items()
-    }
-
-
-def _rules_of(namespace: str, source: str, declared: Sequence[Declared]) -> list[Rule]:
-    rules = [_rule(each.rule, each.meta) for each in declared]
-    if len({rule.where for rule in rules}) > 1:
-        msg = f"{namespace}: all rules of one file must have the same meta.where"
-        raise DicomguardError(msg)
-    if any("where" in each.meta for each in declared):
-        _lint(namespace, source, rules[0].where)
-    return rules
+        if not each.is_private and each.rule.namespace != _WRAPPINGS:
+            by_namespace[each.rule.namespace].append(each)
+    rules = []
+    for namespace, declared in by_namespace.items():
+        alike = [_rule(each.rule, each.meta) for each in declared]
+        if len({rule.where for rule in alike}) > 1:
+            msg = f"{namespace}: all rules of one file must have the same meta.where"
+            raise DicomguardError(msg)
+        if any("where" in each.meta for each in declared):
+            _lint(namespace, sources[namespace], alike[0].where)
+        rules += alike
+    return rules, compiled
 
 
 def _rule(name: RuleName, meta: Mapping[str, Any]) -> Rule:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from dicomguard.dicom.budgets import Budgets
 from dicomguard.model import Verdict
@@ -14,6 +17,28 @@ from dicomguard.suppress import Suppressions
 
 if TYPE_CHECKING:
     from dicomguard.rules import RulePack
+
+
+class NamedPack(msgspec.Struct, frozen=True):
+    """A pack of rules that says what it is, and when it was made."""
+
+    name: str
+    version: str
+    released: date | None
+
+
+class RulesInUse(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs over the files.
+
+    Attributes:
+        version: Number and hash of the rules.
+        engine: What they run in.
+        packs: Where they come from.
+    """
+
+    version: str
+    engine: str
+    packs: tuple[NamedPack, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

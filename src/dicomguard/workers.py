@@ -15,6 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+import msgspec
+
 from dicomguard import nursery, wire
 from dicomguard.errors import DicomguardError
 from dicomguard.incomplete import unexamined_report
@@ -25,9 +27,11 @@ from dicomguard.nursery import (
     KILL,
     LENGTH,
     MEMORY_PER_WORKER,
+    MOST_READY,
     NUMBERS,
     PREPARE,
     RETIRED,
+    Ready,
 )
 from dicomguard.settings import ScanSettings
 
@@ -108,12 +112,11 @@ class Crew:
         settings: Rules and limits, the same for every file.
         workers: Number of processes, at least 1; they are started when they are needed.
 
-    Raises:
-        DicomguardError: The rules cannot be loaded.
     """
 
     def __init__(self, settings: ScanSettings, workers: int) -> None:
         self._most = workers
+        self._ready: Ready | None = None
         self._waiting: deque[Task] = deque()
         self._by_channel: dict[int, _Worker] = {}
         self._by_pid: dict[int, _Worker] = {}
@@ -137,6 +140,18 @@ class Crew:
         for worker in self._by_channel.values():
             worker.channel.close()
         self._stop()
+
+    def ready(self) -> Ready:
+        """What the workers use; waits until it is loaded.
+
+        Raises:
+            DicomguardError: The rules cannot be loaded.
+            PoolBrokenError: There can be no workers.
+        """
+        if self._ready is None:
+            self._hear()
+        assert self._ready is not None
+        return self._ready
 
     def watch(self, source: socket.socket) -> None:
         """Have `reports` return early as well when a socket can be read, which is left to do."""
@@ -222,13 +237,18 @@ class Crew:
         return worker
 
     def _hear(self) -> list[tuple[Task, Report]]:
-        """What the nursery tells: of one worker's birth or end."""
+        """What the nursery tells: that it is ready, then of one worker's birth or end."""
         try:
-            message = self._control.recv(NUMBERS.size)
+            message = self._control.recv(MOST_READY)
         except OSError as error:
             raise PoolBrokenError(f"the workers are gone: {error}") from error
         if not message:
             raise PoolBrokenError("the workers are gone: the process that starts them has died")
+        if self._ready is None:
+            self._ready = msgspec.json.decode(message, type=Ready)
+            if self._ready.problem:
+                raise DicomguardError(self._ready.problem)
+            return []
         pid, status = NUMBERS.unpack(message)
         if status == ALIVE:
             worker = self._unborn.popleft()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
 import io
 import os
@@ -19,6 +20,9 @@ from dicomguard.errors import DicomguardError
 from dicomguard.reports.escape import printable
 from dicomguard.reports.summary import ExitCode
 from dicomguard.version import VERSION
+
+_OBJECTS = 50_000
+"""New objects before garbage is looked for: loading makes many, and none of them is garbage."""
 
 _COMMANDS = {
     "check": ("dicomguard.cli.check", "check_command"),
@@ -67,6 +71,7 @@ def main() -> None:
     What the user can put right is said in one line, with exit code 2. No failure of any kind has
     the exit code of a finding.
     """
+    gc.set_threshold(_OBJECTS)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that cannot be shown stops no run
             stream.reconfigure(errors="backslashreplace")
@@ -88,6 +93,8 @@ def main() -> None:
     except Exception:  # noqa: BLE001 - whatever it is, it must not look like a finding
         traceback.print_exc()
         sys.exit(ExitCode.DEFECT)
+    finally:
+        gc.freeze()  # what is left goes with the process
 
 
 def _hint(error: click.ClickException) -> None:

@@ -15,7 +15,7 @@ import click
 
 from dicomguard.batch import Batch
 from dicomguard.cli.interrupt import CtrlC
-from dicomguard.cli.options import load_rules, scan_options, scan_settings
+from dicomguard.cli.options import scan_options, scan_settings
 from dicomguard.cli.outputs import Reports, opened, output_options, outputs, summary_of
 from dicomguard.cli.progress import ProgressBar
 from dicomguard.discover import Candidate, discover
@@ -141,7 +141,9 @@ def check_command(
     ledgers = Ledgers(cache_file, state, settings)
     # The workers load the rules while this process does.
     with Batch(ledgers.settings, workers, ordered=sort, before=ledgers) as batch:
-        summary = summary_of(load_rules(settings, quiet=quiet))
+        for each in to:
+            each.format.load()
+        summary = summary_of(batch, quiet=quiet)
         summary.verdicts.update(ledgers.verdicts)
         summary.incomplete += summary.verdicts[Verdict.INCOMPLETE]
         with opened(to, detail, show_values=show_values) as reports, ledgers:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from dicomguard.batch import Batch
-from dicomguard.cli.options import load_rules, rules_option, scan_settings
+from dicomguard.cli.options import rules_option, scan_settings
 from dicomguard.cli.outputs import summary_of
 from dicomguard.discover import Candidate
 from dicomguard.model import Verdict
@@ -69,11 +69,11 @@ def map_command(
     """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
     settings = scan_settings(rule_folders, None, strict=False)
     settings = replace(settings, draw=frozenset(Verdict))
-    summary = summary_of(load_rules(settings))
     with (
         closing(_renderer(format_, Detail(verbose=verbose), depth, elements)) as renderer,
         Batch(settings, 1) as batch,
     ):
+        summary = summary_of(batch)
         for _, report in batch.reports([Candidate(file, named=True)]):
             summary.add(report)
             renderer.file(FileRecord.of(report, show_values=show_values), named=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -15,9 +15,6 @@ from dicomguard.packs import Trust
 from dicomguard.reports.escape import printable
 from dicomguard.settings import ScanSettings
 from dicomguard.suppress import Suppressions, load_baseline, load_suppressions
-
-if TYPE_CHECKING:
-    from dicomguard.rules import RulePack
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -119,17 +116,21 @@ def scan_settings(
     return settings
 
 
-def load_rules(settings: ScanSettings, *, quiet: bool = False) -> RulePack:
+def load_rules(settings: ScanSettings) -> None:
     """Load the rules, so that a bad pack stops the run before it starts.
 
     Raises:
         DicomguardError: They cannot be loaded.
     """
-    pack = settings.pack
-    if not quiet and not naming.is_available():
-        click.echo(
-            "note: libmagic is not installed, so formats that no rule knows go unnamed;"
-            " verdicts are the same (Debian, Ubuntu: apt install libmagic1)",
-            err=True,
-        )
-    return pack
+    _ = settings.pack
+    if not naming.is_available():
+        note_libmagic()
+
+
+def note_libmagic() -> None:
+    """Say that libmagic is missing, and what that means."""
+    click.echo(
+        "note: libmagic is not installed, so formats that no rule knows go unnamed;"
+        " verdicts are the same (Debian, Ubuntu: apt install libmagic1)",
+        err=True,
+    )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 import msgspec
 from click.core import ParameterSource
 from msgspec import UNSET
 
+from dicomguard.batch import Batch
+from dicomguard.cli.options import note_libmagic
 from dicomguard.errors import DicomguardError
 from dicomguard.model import Report
 from dicomguard.reports import destination
@@ -20,9 +22,6 @@ from dicomguard.reports.formats import FORMATS, Format, of_name
 from dicomguard.reports.model import FileRecord, PackRecord
 from dicomguard.reports.renderer import Detail, Renderer
 from dicomguard.reports.summary import Summary
-
-if TYPE_CHECKING:
-    from dicomguard.rules import RulePack
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -103,16 +102,24 @@ def outputs(
     return made
 
 
-def summary_of(rules: RulePack) -> Summary:
-    """Empty totals of a run by these rules."""
+def summary_of(batch: Batch, *, quiet: bool = False) -> Summary:
+    """Empty totals of a run, once its workers have the rules.
+
+    Raises:
+        DicomguardError: The rules cannot be loaded.
+    """
+    ready = batch.ready()
+    rules = ready.rules
+    assert rules is not None
+    if not quiet and not ready.names_formats:
+        note_libmagic()
     packs = [
         PackRecord(
-            name=pack.manifest.name,
-            version=pack.manifest.version,
-            released=pack.manifest.released.isoformat() if pack.manifest.released else None,
+            name=pack.name,
+            version=pack.version,
+            released=pack.released.isoformat() if pack.released else None,
         )
         for pack in rules.packs
-        if pack.manifest
     ]
     return Summary(rules=rules.version, engine=rules.engine, packs=tuple(packs))
 

@@ -29,11 +29,15 @@ class Format:
     has_totals: bool = True
     draws: bool = False
 
+    def load(self) -> type[Renderer]:
+        """Its renderer, loaded."""
+        module, _, name = self.renderer.partition(":")
+        renderer: type[Renderer] = getattr(import_module(module), name)
+        return renderer
+
     def open(self, out: TextIO, detail: Detail = NORMAL) -> Renderer:
         """A renderer that writes to ``out``."""
-        module, _, name = self.renderer.partition(":")
-        made: Renderer = getattr(import_module(module), name)(out, detail)
-        return made
+        return self.load()(out, detail)
 
 
 FORMATS = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from dicomguard.engine import compile_warnings
 from dicomguard.errors import DicomguardError
 from dicomguard.packs import Trust, read_pack
-from dicomguard.rules import declared_rules, namespace_of
+from dicomguard.rules import compiled_rules, namespace_of
 
 
 def lint(folder: Path, engine: str, trust: Trust) -> Iterator[str]:
@@ -20,7 +20,7 @@ def lint(folder: Path, engine: str, trust: Trust) -> Iterator[str]:
     for path, source in read_pack(folder, trust).sources.items():
         namespace = namespace_of(path)
         try:
-            declared_rules(engine, {namespace: source})
+            compiled_rules(engine, {namespace: source})
         except DicomguardError as error:
             yield str(error)
         else:
