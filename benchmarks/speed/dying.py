@@ -6,21 +6,23 @@ import os
 import signal
 from pathlib import Path
 
-from dicomguard import nursery
+from dicomguard import scan
 from dicomguard.cli import main
 from dicomguard.model import Report
-from dicomguard.scan import scan_file
 from dicomguard.settings import ScanSettings
 
 EVERY = 100
 
 
+_scan_file = scan.scan_file
+
+
 def _scan(path: str, settings: ScanSettings) -> Report:
     if int(Path(path).stem) % EVERY == EVERY - 1:
         os.kill(os.getpid(), signal.SIGSEGV)
-    return scan_file(path, settings)
+    return _scan_file(path, settings)
 
 
 if __name__ == "__main__":
-    nursery.scan_file = _scan  # type: ignore[assignment]
+    scan.scan_file = _scan  # type: ignore[assignment]
     main()
