@@ -6,6 +6,7 @@ dropping matches elsewhere would be unsound: ``$a and not $b`` sees strings outs
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from enum import StrEnum
@@ -16,6 +17,8 @@ from dicomguard.dicom.layout import Data, Element, Layout, Span
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.model import Region
+from dicomguard.regex import regex
+from dicomguard.xor import xor
 
 SEPARATOR = bytes(16)
 """Between two gathered values; a match that touches it is no match."""
@@ -150,8 +153,6 @@ _CLASSES = bytes(
 """Printable, NUL (of which UTF-16 has one a character), and all else."""
 _LEAST, _LEAST_WIDE = 3, 16
 """Bytes or characters of UTF-16 that must be seen, one after another."""
-_TEXTS = ((b"\1", _LEAST), (b"\1\2", _LEAST_WIDE))
-"""What text is made of, in either form."""
 _LONGEST = 2 * _LEAST_WIDE * _STEP
 _RUNS_TOLD_APART = 256
 """With more of them in a window it is taken whole: compressed data are full of such runs."""
@@ -204,8 +205,8 @@ def _texts(data: Data, span: Span) -> Iterator[Span]:
 def _runs_of_both(window: bytes) -> Iterator[tuple[int, int]]:
     """Where characters may stand in either form."""
     marked = window[::_STEP].translate(_CLASSES)
-    for unit, least in _TEXTS:
-        for first, last in _runs(marked, unit, least):
+    for unit in (_ASCII, _UTF16):
+        for first, last in _runs(marked, unit):
             yield first * _STEP, last * _STEP
 
 
@@ -216,22 +217,25 @@ def _runs_of_pairs(window: bytes, high: bytes) -> Iterator[tuple[int, int]]:
     """
     if b"\2" * _LEAST_WIDE not in high:
         return
-    from Crypto.Util.strxor import strxor  # noqa: PLC0415 - loaded when it is used
-
     step = 2 * _STEP
     low = window[: len(high) * step : step].translate(_CLASSES)
-    for first, last in _runs(strxor(low, high), b"\3", _LEAST_WIDE):
+    for first, last in _runs(xor(low, high), _PAIRS):
         yield first * step, last * step
 
 
-def _runs(marked: bytes, unit: bytes, least: int) -> Iterator[tuple[int, int]]:
-    """Where ``unit`` stands ``least`` times or more, one after another."""
-    needle = unit * least
-    start = marked.find(needle)
+_Run = tuple[bytes, re.Pattern[bytes]]
+"""What must be seen of a run, and all that may follow."""
+_ASCII: _Run = b"\1" * _LEAST, regex(rb"\x01*+")
+_UTF16: _Run = b"\1\2" * _LEAST_WIDE, regex(rb"(?:\x01\x02)*+")
+_PAIRS: _Run = b"\3" * _LEAST_WIDE, regex(rb"\x03*+")
+
+
+def _runs(marked: bytes, run: _Run) -> Iterator[tuple[int, int]]:
+    """Where each run begins and ends."""
+    least, more = run
+    start = marked.find(least)
     while start >= 0:
-        end = start + len(needle)
-        for step in (unit * 1024, unit):
-            while marked.startswith(step, end):
-                end += len(step)
-        yield start, end
-        start = marked.find(needle, end)
+        rest = more.match(marked, start + len(least))
+        assert rest is not None
+        yield start, rest.end()
+        start = marked.find(least, rest.end())

@@ -151,7 +151,7 @@ class RulePack:
             self.rules |= {rule.name: rule for rule in rules}
             if where is None:
                 self._plain = compiled
-            elif where is Where.FILE:
+            else:
                 compiled = Prefiltered(compiled, members.values())
             self.sets.append((where or Where.FILE, compiled))
         digest = hashlib.sha256()

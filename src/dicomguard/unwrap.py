@@ -48,6 +48,7 @@ _LARGEST = 64 << 20
 _GRANTED_PER_BYTE = 32
 _SMALLEST_VALUE = 32
 _TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r"
+_NULS = bytes(_SMALLEST_VALUE)
 _SMALLEST_PROGRAM = 64
 _START = 5
 """Bytes that may precede what begins a value: a length, one byte of UTF-16."""
@@ -216,22 +217,31 @@ def _by_value(
     gathered: Gathered, recognised: AbstractSet[int], allowance: Allowance
 ) -> Iterator[Unwrapped]:
     """Guesses, for values at whose start nothing was recognised."""
-    source = gathered.source
-    inflated = source.layout.inflated
-    for span in gathered[Where.NONPIXEL].spans:
-        if span.end - span.start < _SMALLEST_VALUE:
+    data, layout = gathered.source.data, gathered.source.layout
+    values = layout.derived(_guessed) if layout.is_dicom else [(0, len(data))]
+    for start, end in values:
+        head = data[start : start + _SMALLEST_VALUE]
+        if not head.removesuffix(b"\0").translate(None, _TEXT):
             continue
-        head = source.data[span.start : span.start + _SMALLEST_VALUE]
-        if not head.translate(None, _TEXT):
+        if head == _NULS and not data[start:end].strip(b"\0"):
             continue
-        if inflated is not None and span.start == inflated.offset:
+        if layout.inflated is not None and start == layout.inflated.offset:
             continue  # the deflated data set, which is a source of its own
-        if not recognised.isdisjoint(range(span.start, span.start + _START)):
+        if recognised and not recognised.isdisjoint(range(start, start + _START)):
             continue
         for wrapping in BY_VALUE:
             if allowance.is_spent:
                 return
-            yield from wrapping.unwrap(source.data, span.start, span.start, span.end, allowance)
+            yield from wrapping.unwrap(data, start, start, end, allowance)
+
+
+def _guessed(layout: Layout) -> list[tuple[int, int]]:
+    """Where values lie that are no pixels and large enough."""
+    return [
+        (span.start, span.end)
+        for span in layout.values()
+        if span.region is not Region.PIXELS and span.end - span.start >= _SMALLEST_VALUE
+    ]
 
 
 def prepare() -> None:

@@ -18,6 +18,7 @@ from functools import cache
 from dicomguard.patterns import MATCH_LIMIT, Patterns, literal, windows
 from dicomguard.payloads.payload import Data
 from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, Allowance, Unwrapped
+from dicomguard.xor import SMALL, xor
 
 _BEFORE = 1 << 20
 """Bytes before a known plaintext that are deciphered."""
@@ -74,17 +75,10 @@ def _window(hit: int, low: int, high: int, allowance: Allowance) -> tuple[int, i
 
 _NEEDLE = 8
 """Differences of a known plaintext that are sought: its first."""
-_SMALL = 1 << 16
-"""Bytes for which a large number does as well as a library that would have to be loaded."""
 
 
 def _xor_differences(data: Data | memoryview, lag: int) -> bytes:
-    if len(data) < _SMALL:
-        number = int.from_bytes(data, "little")
-        return (number ^ number >> 8 * lag).to_bytes(len(data), "little")[:-lag]
-    from Crypto.Util.strxor import strxor  # noqa: PLC0415 - loaded when it is used
-
-    return strxor(data[:-lag], data[lag:])
+    return xor(data[:-lag], data[lag:])
 
 
 def _add_differences(data: Data | memoryview, lag: int) -> bytes:
@@ -140,7 +134,7 @@ class Keyed:
     def prepare(self) -> None:
         """Compile what is sought, once for several processes."""
         self._patterns.compile()
-        self._differences(bytes(_SMALL), self._lag)
+        self._differences(bytes(SMALL), self._lag)
 
     def search(self, data: Data, allowance: Allowance) -> Iterator[tuple[int, int]]:
         """Where known plaintext may be, in order, and a number for which."""

@@ -11,6 +11,7 @@ from heapq import merge
 from dicomguard.payloads.payload import Data
 from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, Allowance, Unwrapped, is_telling
 from dicomguard.regex import regex
+from dicomguard.xor import xor
 
 _WINDOW = 1 << 24
 """Bytes searched at once; a run across two windows is found in both."""
@@ -320,8 +321,12 @@ class Utf16:
     """Text in UTF-16, of characters that ASCII has too: every second byte is zero."""
 
     is_text = True
-    _MINIMUM = 24
-    _CHARACTERS = Runs(_PRINTABLE, _MINIMUM)
+    _BETWEEN = 23
+    """Zeros between the characters of the shortest such text."""
+    _NULS = bytes(_BETWEEN)
+    _MARKS = bytes(1 if byte in _PRINTABLE else 0xFF for byte in range(256))
+    _SHORTEST = b"\1" * _BETWEEN
+    _REST = regex(rb"\x01*+")
     _RUN = regex(rb"(?:[\t\n\r\x20-\x7e]\0){23,}+[\t\n\r\x20-\x7e]")
 
     def search(self, values: Data) -> Iterator[int]:
@@ -330,9 +335,15 @@ class Utf16:
             window = values[base : base + _WINDOW]
             for phase in (0, 1):
                 zeros = window[phase + 1 :: 2]
-                for hit in self._CHARACTERS(window[phase::2]):
-                    if not any(zeros[hit : hit + self._MINIMUM - 1]):
-                        yield base + phase + 2 * hit
+                if self._NULS not in zeros:
+                    continue
+                characters = window[phase::2][: len(zeros)].translate(self._MARKS)
+                marked = xor(characters, zeros)
+                found = marked.find(self._SHORTEST)
+                while found >= 0:
+                    yield base + phase + 2 * found
+                    rest = self._REST.match(marked, found)
+                    found = marked.find(self._SHORTEST, rest.end() if rest else found + 1)
 
     def unwrap(
         self, data: Data, hit: int, _low: int, high: int, _allowance: Allowance
