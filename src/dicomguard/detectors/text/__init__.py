@@ -11,8 +11,9 @@ import unicodedata
 import urllib.parse
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate, groupby
+from operator import attrgetter
 
 from dicomguard.detectors.text import (
     addresses,
@@ -33,17 +34,23 @@ from dicomguard.patterns import Patterns, literal
 from dicomguard.regex import regex
 
 _MODULES = (injection, identifiers, paths, addresses, form)
-_SIGNS: Mapping[Scope, Sequence[Sign]] = {
-    scope: [sign for module in _MODULES for sign in module.SIGNS if sign.scope is scope]
-    for scope in Scope
+_SIGNS: Sequence[Sign] = [
+    sign for scope in Scope for module in _MODULES for sign in module.SIGNS if sign.scope is scope
+]
+_CLUES = {
+    clue: frozenset(number for number, sign in enumerate(_SIGNS) if clue in sign.clues)
+    for sign in _SIGNS
+    for clue in sign.clues
 }
-_CLUES = frozenset(clue for signs in _SIGNS.values() for sign in signs for clue in sign.clues)
+"""The numbers of the signs that have a clue."""
 _CHARACTERS = tuple(clue for clue in _CLUES if len(clue) == 1)
 _LONG_CLUES = tuple(clue for clue in _CLUES if len(clue) > 1)
 _LONG_PATTERNS = Patterns([literal(clue) for clue in _LONG_CLUES], once=True)
 _CHARACTER_SET = 0x00080005
 _SPELLED = regex(rb"%[0-9a-fA-F]{2}|&(?:#|[a-z]{2,6};)|\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}")
 """What the escapes of URLs, HTML and JavaScript look like."""
+_ESCAPES = (b"\x1b", b"%", b"&", b"\\u", b"\\x")
+"""How escapes begin."""
 _JAVASCRIPT = regex(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})")
 _READ_MAX = 1 << 24
 """Bytes of a source that are looked at as they are read, too."""
@@ -58,34 +65,30 @@ class TextDetector:
         """Look at every value of a character-string VR."""
         if not source.layout.is_dicom:
             return
-        data = source.data
-        values = [
-            (span.start, owner, data[span.start : span.end])
-            for span, owner in source.layout.derived(_texts)
-        ]
-        hits = _search(values, exact=True)
-        for span, owner in source.layout.derived(_long):
+        data, layout = source.data, source.layout
+        everything = SEPARATOR.join(
+            [data[start:end] for start, end in layout.derived(_IN_SCOPE[Scope.ANY])]
+        )
+        hits = _search(
+            everything,
+            lambda scope: [
+                (start, data[start:end]) for start, end in layout.derived(_IN_SCOPE[scope])
+            ],
+            exact=True,
+        )
+        for span, owner in layout.derived(_long):
             kind = form.look(owner, data[span.start : span.end])
             if kind:
                 hits[kind].append(span.start)
-        everything = SEPARATOR.join([raw for _, _, raw in values])
-        if everything.isascii() and b"\x1b" not in everything and not _SPELLED.search(everything):
-            values = []  # they are read as they are stored
-        terms = _Terms(source)
-        read: list[_Value] = []
-        room = _READ_MAX
-        for start, owner, raw in values:
-            is_plain = raw.isascii() and b"\x1b" not in raw
-            if (is_plain and not _SPELLED.search(raw)) or room < len(raw):
-                continue
-            room -= len(raw)
-            declared = terms.of(owner)
-            if not is_plain:
-                for kind in disguise.look(raw, declared):
-                    hits[kind].append(start)
-            read.append((start, owner, _as_read(raw, declared)))
-        for kind, places in _search(read, exact=False).items() if read else ():
-            hits.setdefault(kind, places)
+        if not (everything.isascii() and _is_read_as_stored(everything)):
+            read = _read(source, hits)
+            again = _search(
+                SEPARATOR.join([raw for _, _, raw in read]),
+                lambda scope: [(start, raw) for start, owner, raw in read if scope.holds(owner)],
+                exact=False,
+            )
+            for kind, places in again.items():
+                hits.setdefault(kind, places)
         yield from _findings(source, hits)
 
 
@@ -105,38 +108,77 @@ def _long(layout: Layout) -> list[tuple[Span, Element]]:
     ]
 
 
-_Value = tuple[int, Element, bytes]
-"""Where a value starts in the source, its element, and its bytes."""
+def _in(scope: Scope) -> Callable[[Layout], list[tuple[int, int]]]:
+    holds = scope.holds
+    return lambda layout: [
+        (span.start, span.end) for span, owner in layout.derived(_texts) if holds(owner)
+    ]
 
 
-def _search(values: Sequence[_Value], *, exact: bool) -> dict[FindingKind, list[int]]:
+_IN_SCOPE = {scope: _in(scope) for scope in Scope}
+"""Where the values of each scope lie."""
+
+
+def _search(
+    everything: bytes, values_of: Callable[[Scope], list[tuple[int, bytes]]], *, exact: bool
+) -> dict[FindingKind, list[int]]:
     """Where every sign matches in the values of its scope.
 
     Args:
-        values: What is looked at.
+        everything: The values of all scopes.
+        values_of: Those of one scope, each with where it starts in the source.
         exact: Whether bytes of the values are bytes of the source; if not, the value is the place.
     """
     hits: dict[FindingKind, list[int]] = defaultdict(list)
-    everything = SEPARATOR.join([raw for _, _, raw in values]).lower()
-    clues = {clue for clue in _CHARACTERS if clue in everything}
-    clues |= {_LONG_CLUES[number] for _, number in _LONG_PATTERNS.occurrences(everything)}
-    for scope, signs in _SIGNS.items():
-        likely = [sign for sign in signs if not clues.isdisjoint(sign.clues)]
-        if not likely:
-            continue
-        holds = scope.holds
-        inside = [each for each in values if holds(each[1])]
-        ends = list(accumulate(len(raw) + len(SEPARATOR) for _, _, raw in inside))
-        joined = SEPARATOR.join([raw for _, _, raw in inside])
+    lowered = everything.lower()
+    clues = [clue for clue in _CHARACTERS if clue in lowered]
+    clues += [_LONG_CLUES[number] for _, number in _LONG_PATTERNS.occurrences(lowered)]
+    likely = sorted(frozenset[int]().union(*(_CLUES[clue] for clue in clues)))
+    for scope, signs in groupby((_SIGNS[number] for number in likely), attrgetter("scope")):
+        inside = values_of(scope)
+        joined = SEPARATOR.join([raw for _, raw in inside])
         lowered = joined.lower()
-        for sign in likely:
+        ends: list[int] = []
+        for sign in signs:
             if not any(clue in lowered for clue in sign.clues):
                 continue
+            ends = ends or list(accumulate(len(raw) + len(SEPARATOR) for _, raw in inside))
             for match in sign.pattern.finditer(joined):
                 index = bisect_right(ends, match.start())
                 within = match.start() - (ends[index - 1] if index else 0)
                 hits[sign.kind].append(inside[index][0] + (within if exact else 0))
     return hits
+
+
+_Value = tuple[int, Element, bytes]
+"""Where a value starts in the source, its element, and its bytes."""
+
+
+def _read(source: Source, hits: dict[FindingKind, list[int]]) -> list[_Value]:
+    """Values that are read otherwise than they are stored, as they are read.
+
+    What is hidden in how they are stored goes into the hits.
+    """
+    terms = _Terms(source)
+    read: list[_Value] = []
+    room = _READ_MAX
+    for span, owner in source.layout.derived(_texts):
+        raw = source.data[span.start : span.end]
+        is_plain = raw.isascii() and b"\x1b" not in raw
+        if (is_plain and _is_read_as_stored(raw)) or room < len(raw):
+            continue
+        room -= len(raw)
+        declared = terms.of(owner)
+        if not is_plain:
+            for kind in disguise.look(raw, declared):
+                hits[kind].append(span.start)
+        read.append((span.start, owner, _as_read(raw, declared)))
+    return read
+
+
+def _is_read_as_stored(raw: bytes) -> bool:
+    """Whether ASCII is that to its readers: no escapes, of ISO 2022 or of any other kind."""
+    return not any(each in raw for each in _ESCAPES) or not (b"\x1b" in raw or _SPELLED.search(raw))
 
 
 def _character_sets(layout: Layout) -> list[Element]:
