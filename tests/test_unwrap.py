@@ -8,6 +8,7 @@ import bz2
 import gzip
 import io
 import lzma
+import random
 import resource
 import sys
 import tarfile
@@ -22,9 +23,12 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from dicomguard import Finding, Report, ScanSettings, Verdict, scan_bytes
+from dicomguard import Finding, Report, ScanSettings, Verdict, scan_bytes, unwrap
 from dicomguard.dicom.budgets import Budgets
+from dicomguard.dicom.source import Source
+from dicomguard.dicom.walker import walk
 from dicomguard.engine import ENGINES
+from dicomguard.gather import Gathered
 from dicomguard.model import Region
 from dicomguard.payloads.wrappings import (
     ADD,
@@ -35,6 +39,7 @@ from dicomguard.payloads.wrappings import (
     XOR,
     XORED_WORDS,
     Allowance,
+    is_structured,
 )
 from dicomguard.reports.model import FileRecord
 from dicomguard.reports.text import TextReport
@@ -54,6 +59,7 @@ else:
     from backports import zstd
 
 COMMENTS = 0x00204000
+LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 HONEST_TEXT = b"\n".join(b"%d: the quick brown fox jumps over the lazy dog" % n for n in range(99))
 
 PAYLOADS = {
@@ -583,6 +589,45 @@ def test_anything_in_a_value_gets_a_report(parts: list[bytes]) -> None:
     data = carrier().with_(*private(even(b"".join(parts)))).data
     report = scan_bytes(data, settings=ScanSettings(budgets=budgets))
     assert all(len(each.place.chain) <= budgets.unwrap_depth for each in report.findings)
+
+
+# ---------------------------------------------------------------------- pixels that are letters
+
+
+def letters(alphabet: bytes, *, size: int = 1 << 16) -> bytes:
+    """Pixels of middling grey: characters of a text, without any order."""
+    return bytes(random.Random(0).choices(alphabet, k=size))
+
+
+def pieces_of(pixels: bytes) -> list[unwrap.Piece]:
+    data = with_pixels(carrier(), pixels).data
+    layout = walk(data)
+    gathered = Gathered(Source(data=data, layout=layout, file=layout))
+    return list(unwrap.pieces(gathered, [], allowance(), Budgets()))
+
+
+@pytest.mark.parametrize("alphabet", [bytes(range(0x21, 0x76)), LETTERS, b"_", b"AAAAAAAAAAAAB"])
+def test_what_looks_like_nothing_among_pixels_is_not_followed(alphabet: bytes) -> None:
+    rows = b"\xff".join(letters(alphabet, size=300) for _ in range(200))
+    assert not pieces_of(rows)
+
+
+@pytest.mark.parametrize("before", [0, 1, 2, 3, 203, 1000])
+def test_a_program_in_base64_among_letters_is_found(before: int) -> None:
+    grey = letters(LETTERS)
+    pixels = grey[:before] + base64.b64encode(launcher()) + grey[:50_000]
+    report = scan_bytes(with_pixels(carrier(), b"\xff" * 64 + pixels).data)
+    found(report, "EMB-PE", ("base64",))
+
+
+@pytest.mark.parametrize("key", [0, 0x5A])
+@pytest.mark.parametrize("size", [64, 256, 4096])
+def test_noise_is_no_structure_and_text_is_under_any_key(size: int, key: int) -> None:
+    text = xored((INERT_TEXT * 99)[:size], bytes([key]))
+    assert is_structured(text)
+    assert is_structured(noise(2048) + text)
+    assert not is_structured(noise(size))
+    assert not is_structured(bytes([key]) * size)
 
 
 @pytest.mark.slow

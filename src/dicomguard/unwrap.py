@@ -24,6 +24,7 @@ from dicomguard.payloads.wrappings import (
     XORED_WORDS,
     Allowance,
     Unwrapped,
+    is_structured,
     is_telling,
 )
 
@@ -175,10 +176,13 @@ def _by_search(gathered: Gathered, allowance: Allowance) -> Iterator[Unwrapped]:
             if allowance.is_spent:
                 return
             span = source.layout.span_at(origin)
+            is_doubtful = wrapping.is_text and span.region is Region.PIXELS
             for wrapped in wrapping.unwrap(source.data, origin, span.start, span.end, allowance):
-                yield wrapped
                 if wrapping.is_text:
                     done = wrapped.end
+                # Pixels of middling grey are letters as well.
+                if not is_doubtful or is_telling(wrapped.content) or is_structured(wrapped.content):
+                    yield wrapped
 
 
 _KEYED = ((XOR, Where.FILE), (ADD, Where.NONPIXEL), (XORED_WORDS, Where.NONPIXEL))

@@ -17,6 +17,7 @@ from dicomguard.payloads.wrappings.wrapping import (
     SoughtWrapping,
     Unwrapped,
     Wrapping,
+    is_structured,
     is_telling,
 )
 
@@ -35,6 +36,7 @@ __all__ = [
     "SoughtWrapping",
     "Unwrapped",
     "Wrapping",
+    "is_structured",
     "is_telling",
 ]
 

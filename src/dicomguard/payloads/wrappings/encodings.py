@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterator
 from heapq import merge
 
 from dicomguard.payloads.payload import Data
-from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, Allowance, Unwrapped, is_telling
+from dicomguard.payloads.wrappings.wrapping import (
+    MIN_CONTENT,
+    Allowance,
+    Unwrapped,
+    is_structured,
+    is_telling,
+)
 from dicomguard.regex import regex
 from dicomguard.xor import xor
 
@@ -68,14 +74,6 @@ _BASE64_MINIMUM = 48
 _BASE64_CHARACTERS = _UPPER + _LOWER + _DIGITS + b"+/-_" + _BREAKS
 _ENCODED_MIN = 64
 """Fewer characters than this, line breaks aside, are not decoded."""
-_SAMPLE = 256
-_STRUCTURED = 96
-"""Fewer different bytes than this are in a sample of anything but noise, which has 160 or so."""
-
-
-def _is_structured(content: bytes) -> bool:
-    """Whether content differs from noise: what is decoded from the wrong place seldom does."""
-    return len(content) >= _SAMPLE and len(set(content[:_SAMPLE])) <= _STRUCTURED
 
 
 class Base64:
@@ -90,6 +88,8 @@ class Base64:
     _RUN = _run(_BASE64_CHARACTERS, _BASE64_MINIMUM)
     _STANDARD = bytes.maketrans(b"-_", b"+/")
     _BASE32 = _UPPER + b"234567"
+    _VARIETY = 12
+    """Different characters of a text that holds anything but repetition."""
 
     def unwrap(
         self, data: Data, hit: int, _low: int, high: int, _allowance: Allowance
@@ -98,9 +98,14 @@ class Base64:
         run = self._RUN.match(data, hit, high)
         if run is None:
             return
-        text = _GAPS.sub(b"", run[0]).translate(self._STANDARD, _BREAKS + b" ")
+        text = run[0]
+        if text.translate(None, _BASE64_CHARACTERS):
+            text = _GAPS.sub(b"", text)
+        text = text.translate(self._STANDARD, _BREAKS + b" ")
+        if len(text) < _ENCODED_MIN or len(set(text)) < self._VARIETY:
+            return
         upper = text.upper()
-        if len(text) < _ENCODED_MIN or upper == text.lower():
+        if upper == text.lower():
             return
         # Binary data never becomes base64 of one case: numbers, hashes and names do.
         if text not in (upper, text.lower()):
@@ -108,7 +113,7 @@ class Base64:
                 rest = text[skipped:]
                 whole = rest[: len(rest) - (len(rest) % 4 == 1)]
                 content = binascii.a2b_base64(whole + b"=" * (-len(whole) % 4))
-                if not skipped or is_telling(content) or _is_structured(content):
+                if not skipped or is_telling(content) or is_structured(content):
                     yield Unwrapped(hit, run.end(), content, "base64")
         elif not upper.translate(None, self._BASE32):
             for skipped in range(8):
@@ -194,7 +199,7 @@ class Base85:
     _FRAME = b"<~"
     _MINIMUM = 64
     _GROUPS = 5 << 18
-    _HEAD = 5 << 6
+    _HEAD = 5 << 1
     """Characters by which it is judged whether to begin at another one."""
 
     def __init__(
@@ -220,10 +225,9 @@ class Base85:
         if len(set(text.translate(None, _BASE64_CHARACTERS + b"="))) < self._marks:
             return
         for skipped in range(5):
-            head = self._whole(text[skipped : skipped + self._HEAD])
-            if skipped and not is_telling(head):
+            if skipped and not is_telling(self._whole(text[skipped : skipped + self._HEAD])):
                 continue
-            content = self._whole(text[skipped:], allowance) if len(head) >= MIN_CONTENT else b""
+            content = self._whole(text[skipped:], allowance)
             if len(content) >= MIN_CONTENT:
                 yield Unwrapped(hit, run.end(), content, self._name)
 
