@@ -15,6 +15,7 @@ from dicomguard.payloads.wrappings.wrapping import (
     Unwrapped,
     is_structured,
     is_telling,
+    may_be_telling,
 )
 from dicomguard.regex import regex
 from dicomguard.xor import xor
@@ -199,8 +200,6 @@ class Base85:
     _FRAME = b"<~"
     _MINIMUM = 64
     _GROUPS = 5 << 18
-    _HEAD = 5 << 1
-    """Characters by which it is judged whether to begin at another one."""
 
     def __init__(
         self, name: str, alphabet: bytes, decode: Callable[[bytes], bytes], *, marks: int
@@ -208,6 +207,7 @@ class Base85:
         self._name = name
         self._marks = marks
         self._decode = decode
+        self._digits = bytes(max(0, alphabet.find(byte)) % 85 for byte in range(256))
         self._run = regex(
             rb"[%b]{%d,}+(?:[\r\n]{1,2}[%b]++)*+"
             % (re.escape(alphabet), self._MINIMUM, re.escape(alphabet))
@@ -225,13 +225,20 @@ class Base85:
         if len(set(text.translate(None, _BASE64_CHARACTERS + b"="))) < self._marks:
             return
         for skipped in range(5):
-            if skipped and not is_telling(self._whole(text[skipped : skipped + self._HEAD])):
+            if skipped and not may_be_telling(self._first(text[skipped : skipped + 5])):
                 continue
             content = self._whole(text[skipped:], allowance)
             if len(content) >= MIN_CONTENT:
                 yield Unwrapped(hit, run.end(), content, self._name)
 
-    def _whole(self, text: bytes, allowance: Allowance | None = None) -> bytes:
+    def _first(self, group: bytes) -> bytes:
+        """The bytes that a group of five characters stands for, whatever it is."""
+        number = 0
+        for digit in group.translate(self._digits):
+            number = 85 * number + digit
+        return (number & 0xFFFFFFFF).to_bytes(4, "big")
+
+    def _whole(self, text: bytes, allowance: Allowance) -> bytes:
         """What the text holds as far as its groups are such."""
         pieces = []
         for at in range(0, len(text), self._GROUPS):
@@ -239,7 +246,7 @@ class Base85:
                 pieces.append(self._decode(text[at : at + self._GROUPS]))
             except ValueError:  # a group beyond 32 bits
                 break
-            if allowance is not None and allowance.is_spent:
+            if allowance.is_spent:
                 break
         return b"".join(pieces)
 

@@ -21,7 +21,8 @@ _HEADS = (
     b"\xac\xed\0\5", b"\x5d\0\0",
 )  # fmt: skip
 _HEAD = 512
-_NOT_TEXT = bytes(byte for byte in range(256) if byte not in b"\t\n\r" and not 0x20 <= byte < 0x7F)
+_TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r"
+_NOT_TEXT = bytes(byte for byte in range(256) if byte not in _TEXT)
 
 
 def is_telling(content: bytes) -> bool:
@@ -31,6 +32,14 @@ def is_telling(content: bytes) -> bool:
     """
     head = content[:_HEAD]
     return head.startswith(_HEADS) or len(head.translate(None, _NOT_TEXT)) >= 0.95 * len(head) > 0
+
+
+def may_be_telling(start: bytes) -> bool:
+    """Whether content that begins with these four bytes may be telling."""
+    return start.startswith(_STARTS) or not start.translate(None, _TEXT)
+
+
+_STARTS = tuple({head[:4] for head in _HEADS})
 
 
 _SAMPLE, _SAMPLE_EVERY = 256, 1 << 10
