@@ -6,9 +6,11 @@ import random
 
 import pytest
 
+from dicomguard import gather as gathering
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.walker import walk
 from dicomguard.gather import Where, gather
+from dicomguard.patterns import Patterns
 from fixtures.carriers import carrier, with_pixels
 
 SIZE = 1 << 16
@@ -26,6 +28,15 @@ BACKGROUNDS = {
     ),
     "letters": lambda chance: bytes(chance.choices(b"ab\x80", k=SIZE)),
 }
+
+
+@pytest.fixture(params=[False, True], ids=["lone file", "many files"], autouse=True)
+def are_many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compiled for many files is not for one."""
+    fresh = Patterns(gathering._CHARACTER._expressions, once=True)
+    monkeypatch.setattr(gathering, "_CHARACTER", fresh)
+    if request.param:
+        gathering.prepare()
 
 
 def source_of(pixels: bytes) -> Source:

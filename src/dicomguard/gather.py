@@ -17,6 +17,7 @@ from dicomguard.dicom.layout import Data, Element, Layout, Span
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.model import Region
+from dicomguard.patterns import Patterns
 from dicomguard.regex import regex
 from dicomguard.xor import xor
 
@@ -190,8 +191,8 @@ def _texts(data: Data, span: Span) -> Iterator[Span]:
         # What begins here may end in the next. Of a mapped file single bytes are slow to take.
         window = data[base : min(base + _WINDOW + _LONGEST, span.end)]
         # Of 16-bit pixels these are mostly the high bytes, which are seldom characters.
-        high = window[1 :: 2 * _STEP].translate(_CLASSES)
-        found = _runs_of_both(window) if b"\1" in high else _runs_of_pairs(window, high)
+        high = window[1 :: 2 * _STEP]
+        found = _runs_of_both(window) if _holds_a_character(high) else _runs_of_pairs(window, high)
         runs = list(islice(found, _RUNS_TOLD_APART))
         if len(runs) == _RUNS_TOLD_APART:
             runs = [(0, len(window))]
@@ -211,23 +212,42 @@ def _runs_of_both(window: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _runs_of_pairs(window: bytes, high: bytes) -> Iterator[tuple[int, int]]:
-    """Where characters of UTF-16 may stand, none of them at an odd offset.
-
-    1 for a printable byte and 2 for a NUL are 3 together.
-    """
-    if b"\2" * _LEAST_WIDE not in high:
+    """Where characters of UTF-16 may stand, none of them at an odd offset."""
+    if bytes(_LEAST_WIDE) not in high:
         return
     step = 2 * _STEP
-    low = window[: len(high) * step : step].translate(_CLASSES)
+    low = window[: len(high) * step : step].translate(_MARKS)
     for first, last in _runs(xor(low, high), _PAIRS):
         yield first * step, last * step
 
+
+_CHARACTER = Patterns([rb"[\t\n\r\x20-\x7e]"], once=True)
+
+
+def _holds_a_character(data: bytes) -> bool:
+    if _CHARACTER.is_compiled:
+        return _CHARACTER.occur_in(data)
+    return b"\1" in data.translate(_CLASSES)
+
+
+def prepare() -> None:
+    """Compile what is looked for, once for several processes."""
+    _CHARACTER.compile()
+
+
+_MARK = 0x9F
+_MARKS = bytes(_MARK if kind == 1 else 0x40 for kind in _CLASSES)
+"""A printable byte is the mark, which XOR with a NUL leaves as it is.
+
+Others become it by 0xDF only. Small numbers make nothing of the mark's low bits, by which
+`bytes.find` skips.
+"""
 
 _Run = tuple[bytes, re.Pattern[bytes]]
 """What must be seen of a run, and all that may follow."""
 _ASCII: _Run = b"\1" * _LEAST, regex(rb"\x01*+")
 _UTF16: _Run = b"\1\2" * _LEAST_WIDE, regex(rb"(?:\x01\x02)*+")
-_PAIRS: _Run = b"\3" * _LEAST_WIDE, regex(rb"\x03*+")
+_PAIRS: _Run = bytes([_MARK]) * _LEAST_WIDE, regex(rb"\x9f*+")
 
 
 def _runs(marked: bytes, run: _Run) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 
-from dicomguard import policy, unwrap
+from dicomguard import gather, policy, unwrap
 from dicomguard.detectors import DETECTORS
 from dicomguard.dicom import dictionary
 from dicomguard.dicom.budgets import Budgets
@@ -56,6 +56,7 @@ def prepare(settings: ScanSettings) -> None:
     """
     compile_all()
     settings.pack.prepare()
+    gather.prepare()
     unwrap.prepare()
     dictionary.load()
 
