@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -401,7 +402,8 @@ def namespace_of(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _externals(path: str) -> dict[str, str]:
+@lru_cache(maxsize=1)
+def _externals(path: str) -> Mapping[str, str]:
     """What rules of third parties may ask of the file that is scanned."""
     folder, base = os.path.split(namespace_of(Path(path))) if path else ("", "")
     known = {"filename": base, "filepath": folder, "extension": os.path.splitext(base)[1]}
