@@ -48,14 +48,17 @@ def main(
 
 def _line(result: Result) -> str:
     start = f"| {result.work} | {result.engine} | {result.against} |"
+    bar = "" if result.bar is None else f"{result.bar:g}"
     if result.missing:
-        return f"{start} | {result.missing} | | {result.bar:g} | |"
-    holds = "holds" if result.ratio <= result.bar else "falls short"
+        return f"{start} | {result.missing} | | {bar} | |"
+    holds = ""
+    if result.bar is not None:
+        holds = "holds" if result.ratio <= result.bar else "falls short"
     own, peer = f"{result.own:.3g} {result.unit}", f"{result.peer:.3g} {result.unit}"
     if any(result.processor):
         own += f" ({result.processor[0]:.3g})"
         peer += f" ({result.processor[1]:.3g})"
-    return f"{start} {own} | {peer} | {result.ratio:.2f} | {result.bar:g} | {holds} |"
+    return f"{start} {own} | {peer} | {result.ratio:.2f} | {bar} | {holds} |"
 
 
 main()

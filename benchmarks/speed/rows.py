@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,7 @@ class Result:
     work: str
     engine: str
     against: str
-    bar: float
+    bar: float | None
     own: float = 0.0
     peer: float = 0.0
     unit: str = "s"
@@ -62,11 +63,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What dicomguard is held to, and the bar by engine."""
+    """What dicomguard is held to, and the bar by engine; None where it is only compared."""
 
     name: str
     command: Command
-    bars: dict[str, float]
+    bars: dict[str, float] | dict[str, None]
 
 
 def check(*words: str | Path, engine: str = "yara") -> Command:
@@ -129,6 +130,32 @@ def slices(plan: Plan) -> Iterator[Result]:
                 Command(dicomlock, scale=count / 100, codes=(0, 1, 2)),
                 {"yara": 0.05, "yara-x": 0.05},
             ),
+        ],
+    )
+
+
+def honest(plan: Plan) -> Iterator[Result]:
+    """Files of real scanners, which made-up ones flatter: their pixels are also letters."""
+    work = "files of real scanners"
+    nothing = dict.fromkeys(_ENGINES)
+    corpus = os.environ.get("DICOMGUARD_HONEST_CORPUS")
+    if not corpus:
+        for engine in _ENGINES:
+            missing = "DICOMGUARD_HONEST_CORPUS names no folder"
+            yield Result(work=work, engine=engine, against="", bar=None, missing=missing)
+        return
+    files = sorted(str(path) for path in Path(corpus).rglob("*") if path.is_file())
+    size = sum(os.path.getsize(path) for path in files)
+    rules = [str(path) for path in sorted((_ROOT / "rules").glob("*.yar"))]
+    yara = ["yara", "-r", "-p", "2", *rules, corpus] if shutil.which("yara") else []
+    openssl = ["openssl", "dgst", "-sha256", *files]
+    yield from _side_by_side(
+        plan,
+        f"{len(files):,} {work}, {size / 1e6:.0f} MB",
+        {engine: check(corpus, engine=engine) for engine in _ENGINES},
+        [
+            Peer("yara -r -p 2, own rules", Command(yara), nothing),
+            Peer("openssl dgst -sha256", Command(openssl), nothing),
         ],
     )
 
@@ -246,6 +273,7 @@ def _verdicts(command: Command) -> dict[str, str]:
 ROWS: dict[str, Callable[[Plan], Iterator[Result]]] = {
     "cold": cold,
     "ct": slices,
+    "honest": honest,
     "headers": headers,
     "frames": frames,
     "marginal": marginal,

@@ -206,6 +206,9 @@ def _texts(data: Data, span: Span) -> Iterator[Span]:
 def _runs_of_both(window: bytes) -> Iterator[tuple[int, int]]:
     """Where characters may stand in either form."""
     marked = window[::_STEP].translate(_CLASSES)
+    if marked.count(_ASCII[0]) > _RUNS_TOLD_APART:
+        yield 0, len(window)
+        return
     for unit in (_ASCII, _UTF16):
         for first, last in _runs(marked, unit):
             yield first * _STEP, last * _STEP

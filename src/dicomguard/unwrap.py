@@ -169,13 +169,15 @@ def _by_search(gathered: Gathered, allowance: Allowance) -> Iterator[Unwrapped]:
     for wrapping in BY_SEARCH:
         buffer = gathered[Where.PRINTABLE if wrapping.is_text else Where.FILE]
         done = 0
+        span = None
         for hit in wrapping.search(buffer.data):
             origin = buffer.origin(hit, 1)
             if origin is None or origin < done:
                 continue
             if allowance.is_spent:
                 return
-            span = source.layout.span_at(origin)
+            if span is None or origin >= span.end:
+                span = source.layout.span_at(origin)
             is_doubtful = wrapping.is_text and span.region is Region.PIXELS
             for wrapped in wrapping.unwrap(source.data, origin, span.start, span.end, allowance):
                 if wrapping.is_text:
