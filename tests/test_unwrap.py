@@ -620,6 +620,17 @@ def test_a_program_in_base64_among_letters_is_found(before: int) -> None:
     found(report, "EMB-PE", ("base64",))
 
 
+@pytest.mark.parametrize("before", [b"", b"A", b"zz", b"<<<", b"1234", b"payload="])
+@pytest.mark.parametrize("encode", [base64.b85encode, base64.a85encode])
+@pytest.mark.parametrize("id_", list(PAYLOADS))
+def test_a_text_in_base_85_begins_anywhere(
+    id_: str, encode: Callable[[bytes], bytes], before: bytes
+) -> None:
+    value = noise(64) + b"\xff" + before + encode(PAYLOADS[id_])
+    report = scan_bytes(carrier().with_(*private(even(value))).data)
+    assert id_ in [each.kind.id for each in report.findings]
+
+
 @pytest.mark.parametrize("key", [0, 0x5A])
 @pytest.mark.parametrize("size", [64, 256, 4096])
 def test_noise_is_no_structure_and_text_is_under_any_key(size: int, key: int) -> None:

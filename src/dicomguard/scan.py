@@ -173,11 +173,18 @@ def _no_witness(_finding: Finding, _source: Source) -> None:
 
 
 def _examine(
-    source: Source, settings: ScanSettings, allowance: Allowance, path: str, witness: Witness
+    source: Source,
+    settings: ScanSettings,
+    allowance: Allowance,
+    path: str,
+    witness: Witness,
+    *,
+    is_prose: bool = False,
 ) -> tuple[list[Finding], list[str]]:
     """What the rules find in a source and in everything that is wrapped in it.
 
-    Calls itself for what it unwraps, as deep as the budgets allow.
+    Calls itself for what it unwraps, as deep as the budgets allow; in prose only where it has found
+    something.
     """
     gathered = Gathered(source)
     findings, limits, triggers = settings.pack.find(
@@ -188,9 +195,13 @@ def _examine(
     limits += more_limits
     for each in findings:
         witness(each, source)
+    if is_prose and not findings:
+        return [], limits
     unwrapped: list[Finding] = []
     for wrapped, content in pieces(gathered, triggers, allowance, settings.budgets):
-        inner, more_limits = _examine(content, settings, allowance, path, witness)
+        inner, more_limits = _examine(
+            content, settings, allowance, path, witness, is_prose=wrapped.is_prose
+        )
         limits += more_limits
         if wrapped.known and not any(_is_confirmed(each) for each in inner):
             detail = f"its DOS stub shows under {wrapped.name}"

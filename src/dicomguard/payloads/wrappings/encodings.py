@@ -190,7 +190,7 @@ class Base85:
 
     Args:
         name: Of the form.
-        alphabet: Its characters.
+        alphabet: Its characters, by what they stand for.
         decode: Decodes whole groups of five.
         marks: How many different characters beyond those of base64 such a text has; others have
             so many seldom.
@@ -225,14 +225,18 @@ class Base85:
         if len(set(text.translate(None, _BASE64_CHARACTERS + b"="))) < self._marks:
             return
         for skipped in range(5):
-            if skipped and not may_be_telling(self._first(text[skipped : skipped + 5])):
+            rest = text[skipped:]
+            if skipped and not self._may_begin(rest):
                 continue
-            content = self._whole(text[skipped:], allowance)
+            content = self._whole(rest, allowance)
             if len(content) >= MIN_CONTENT:
                 yield Unwrapped(hit, run.end(), content, self._name)
 
-    def _first(self, group: bytes) -> bytes:
-        """The bytes that a group of five characters stands for, whatever it is."""
+    def _may_begin(self, text: bytes) -> bool:
+        """Whether one of the first groups may begin something, behind what is left of a name."""
+        return any(may_be_telling(self._four_bytes(text[at : at + 5])) for at in (0, 5, 10))
+
+    def _four_bytes(self, group: bytes) -> bytes:
         number = 0
         for digit in group.translate(self._digits):
             number = 85 * number + digit
@@ -253,7 +257,7 @@ class Base85:
 
 BASE85 = Base85(
     "base85",
-    _UPPER + _LOWER + _DIGITS + b"!#$%&()*+-;<=>?@^_`{|}~",
+    _DIGITS + _UPPER + _LOWER + b"!#$%&()*+-;<=>?@^_`{|}~",
     base64.b85decode,
     marks=6,
 )
@@ -325,7 +329,7 @@ class BrokenWords:
         start = hit - behind.end()
         content = self._JOINT.sub(b"", data[start : run.end()])
         if len(content) >= MIN_CONTENT:
-            yield Unwrapped(start, run.end(), content, "broken words")
+            yield Unwrapped(start, run.end(), content, "broken words", is_prose=True)
 
 
 class Utf16:

@@ -114,6 +114,8 @@ class Unwrapped(NamedTuple):
         is_verbatim: Whether the content stands in the run as it is (a stored member).
         is_sure: Whether the bytes prove that they are wrapped: a stream came to its own end.
         known: The range of the run that proves by itself that a program is enciphered here.
+        is_prose: Whether it is only what it says: where rules find nothing in it, nothing is
+            wrapped in it either.
     """
 
     start: int
@@ -123,6 +125,7 @@ class Unwrapped(NamedTuple):
     is_verbatim: bool = False
     is_sure: bool = False
     known: tuple[int, int] | None = None
+    is_prose: bool = False
 
 
 class Wrapping(Protocol):
