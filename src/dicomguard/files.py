@@ -10,8 +10,9 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import BinaryIO, Self
+
+from msgspec import Struct
 
 from dicomguard.model import FileIdentity
 
@@ -37,8 +38,7 @@ class ChangedError(Exception):
     """A file is no longer the one that was scanned; nothing was done with it: scan it again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScannedFile:
+class ScannedFile(Struct, frozen=True, kw_only=True):
     """A file by its name in an open folder, and the content that was scanned under that name.
 
     Attributes:

@@ -13,9 +13,10 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
+
+from msgspec.structs import replace
 
 from dicomguard.discover import Candidate
 from dicomguard.errors import DicomguardError

@@ -217,4 +217,5 @@ def _scan(path: str, settings: ScanSettings) -> tuple[Report, bool]:
         return unexamined_report(path, reason), False
     except Exception as error:  # noqa: BLE001 - a defect here must not call a file clean
         reason = f"the scanner failed: {type(error).__name__}: {error}"
-        return unexamined_report(path, reason), True
+        # A path may be in it, which need not be text.
+        return unexamined_report(path, reason.encode(errors="backslashreplace").decode()), True

@@ -15,7 +15,6 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
@@ -87,8 +86,7 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tests: tuple[Example, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trust:
+class Trust(Struct, frozen=True, kw_only=True):
     """Whose packs are used.
 
     Attributes:
@@ -100,8 +98,7 @@ class Trust:
     required: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pack:
+class Pack(Struct, frozen=True, kw_only=True):
     """A folder of rules that has been read and verified.
 
     Attributes:

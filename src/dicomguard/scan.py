@@ -9,8 +9,9 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import lru_cache
+
+from msgspec.structs import replace
 
 from dicomguard import policy, unwrap
 from dicomguard.detectors import DETECTORS

@@ -14,13 +14,13 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from dicomguard import policy
 from dicomguard.errors import DicomguardError
@@ -86,8 +86,7 @@ class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suppressions:
+class Suppressions(Struct, frozen=True, kw_only=True):
     """What does not count.
 
     Attributes:

@@ -12,10 +12,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from dicomguard import nursery, wire
 from dicomguard.errors import DicomguardError
@@ -67,8 +68,7 @@ class Task(NamedTuple):
     key: Any = None
 
 
-@dataclass(slots=True, eq=False)
-class _Worker:
+class _Worker(Struct, eq=False):
     """A worker process.
 
     Attributes:

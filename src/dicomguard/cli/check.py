@@ -8,10 +8,10 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from dicomguard.batch import Batch
 from dicomguard.cli.interrupt import CtrlC

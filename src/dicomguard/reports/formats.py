@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import PurePath
 from typing import TextIO
 
+from msgspec import Struct
+
 from dicomguard.reports.renderer import NORMAL, Detail, Renderer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Format:
+class Format(Struct, frozen=True, kw_only=True):
     """One format.
 
     Attributes:
