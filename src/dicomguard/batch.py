@@ -10,7 +10,7 @@ from dicomguard.discover import Candidate
 from dicomguard.incomplete import unexamined_report
 from dicomguard.ledger import Ledgers
 from dicomguard.model import Report
-from dicomguard.nursery import Ready
+from dicomguard.nursery import Nursery, Ready
 from dicomguard.settings import ScanSettings
 from dicomguard.workers import Crew, Task
 
@@ -29,6 +29,7 @@ class Batch:
         workers: Number of processes.
         ordered: Whether reports come in the order of the candidates.
         before: What an earlier run has reported already.
+        nursery: What starts the workers, if there is one already.
 
     Attributes:
         skipped: How many candidates were no files to scan, by what they were.
@@ -44,8 +45,9 @@ class Batch:
         *,
         ordered: bool = False,
         before: Ledgers | None = None,
+        nursery: Nursery | None = None,
     ) -> None:
-        self._crew = Crew(settings, workers)
+        self._crew = Crew(settings, workers, nursery)
         self._ordered = ordered
         self._before = before
         self.skipped: Counter[str] = Counter()

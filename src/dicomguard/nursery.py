@@ -2,29 +2,30 @@
 
 It has one thread, so that a fork is safe whatever the process that wants workers is doing, and it
 has everything loaded that workers need, which they share. It never touches a file to be scanned.
+
+It can be started before it is known what is to be scanned and how, to load the scanner meanwhile.
 """
 
 from __future__ import annotations
 
 import gc
-import json
 import os
+import pickle
 import resource
 import select
 import signal
 import socket
 import struct
+from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from importlib import import_module
 from typing import NoReturn
 
 import msgspec
 
-from dicomguard import naming
 from dicomguard.errors import DicomguardError
 from dicomguard.incomplete import unexamined_report
 from dicomguard.model import Report
-from dicomguard.sandbox import abilities, confine
 from dicomguard.settings import RulesInUse, ScanSettings
 from dicomguard.wire import encode
 
@@ -34,9 +35,10 @@ SECONDS_PER_FILE = 300
 MEMORY_PER_WORKER = 2 << 30
 """Bytes of private memory a worker may use; mapped files do not count."""
 
-PREPARE, BIRTH, KILL = b"p", b"b", b"k"
-"""What a nursery is asked for: to load what several files need, which takes longer than a lone file
-does; a worker on the socket that comes along; the end of one."""
+SETTINGS, PREPARE, BIRTH, KILL = b"s", b"p", b"b", b"k"
+"""What a nursery is told first: the settings, in the file that comes along. Then what it is asked
+for: to load what several files need, which takes longer than a lone file does; a worker on the
+socket that comes along; the end of one."""
 
 NUMBERS = struct.Struct("<qi")
 """Of a worker: its process, and its status as ``os.waitpid`` gives it, or `ALIVE`."""
@@ -67,22 +69,92 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     names_formats: bool = False
 
 
+class Nursery:
+    """A nursery, for the process that wants workers; it begins to load the scanner.
+
+    It is forked from this process, or, as that is not safe beside other threads, from a new one.
+
+    Attributes:
+        control: What it is asked for goes in here, and what it tells comes out.
+    """
+
+    def __init__(self) -> None:
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._kill, self._wait = _start(theirs)
+        theirs.close()
+        self._is_used = False
+        self._is_closed = False
+
+    def use(self, settings: ScanSettings) -> None:
+        """Have its workers scan with these settings; it tells whether they can."""
+        self._is_used = True
+        # No message is as long as a list of known content may be.
+        with open(os.memfd_create("settings"), "w+b") as file:
+            pickle.dump(settings, file)
+            file.flush()
+            with suppress(BrokenPipeError, ConnectionResetError):  # its end will be heard of
+                socket.send_fds(self.control, [SETTINGS], [file.fileno()])
+
+    def close(self) -> None:
+        """End it with all its workers; that may be done twice."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.control.close()
+        if not self._is_used:  # it may be busy loading what nobody needs
+            self._kill()
+        self._wait()
+
+
+def _start(theirs: socket.socket) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Start the process; the answer is how to kill it, and how to wait for its end."""
+    if len(os.listdir("/proc/self/task")) == 1:
+        pid = os.fork()
+        if not pid:
+            try:
+                serve(theirs)
+            finally:
+                os._exit(1)
+        return lambda: os.kill(pid, signal.SIGKILL), lambda: os.waitpid(pid, 0)
+    import multiprocessing  # noqa: PLC0415 - a process with one thread has no use for it
+
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,))
+    process.start()
+    return process.kill, process.join
+
+
+# ---------------------------------------------------------------------- the process itself
+
 _OWN_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that a whole group gets; what they mean is for the process that wants workers to say."""
 
 
-def serve(control: socket.socket, settings: ScanSettings) -> NoReturn:
-    """Tell whether there can be workers, and fork them until ``control`` is closed.
+def serve(control: socket.socket) -> NoReturn:
+    """Load the scanner, tell whether there can be workers, and fork them until ``control`` closes.
 
     Then end with all of them.
     """
     _detach(control.fileno())
-    nursery = _Nursery(control, settings)
-    try:
-        nursery.run()
-    finally:
-        nursery.end()
-        os._exit(0)
+    import_module("dicomguard.scan")  # whoever starts this needs none of it
+    settings = _settings(control)
+    if settings is not None:
+        nurse = _Nurse(control, settings)
+        try:
+            nurse.run()
+        finally:
+            nurse.end()
+    os._exit(0)
+
+
+def _settings(control: socket.socket) -> ScanSettings | None:
+    """What is told first; None if it never comes."""
+    _, descriptors, _, _ = socket.recv_fds(control, len(SETTINGS), 1)
+    if not descriptors:
+        return None
+    with open(descriptors[0], "rb") as file:
+        file.seek(0)
+        settings: ScanSettings = pickle.load(file)  # noqa: S301 - from whoever started this
+    return settings
 
 
 def _detach(*kept: int) -> None:
@@ -103,23 +175,24 @@ def _detach(*kept: int) -> None:
     os.closerange(low, os.sysconf("SC_OPEN_MAX"))
 
 
-class _Nursery:
-    def __init__(self, control: socket.socket, settings: ScanSettings) -> None:
-        self._control = control
-        from dicomguard.scan import prepare  # noqa: PLC0415 - whoever forks this needs none of it
+class _Nurse:
+    """What forks workers, and knows of them."""
 
+    def __init__(self, control: socket.socket, settings: ScanSettings) -> None:
+        from dicomguard import naming, sandbox  # noqa: PLC0415 - whoever starts this needs none
+
+        self._control = control
         self._settings = settings
-        self._prepare = partial(prepare, settings)
         self._children: dict[int, int] = {}
         """Descriptor that tells of its end, by process."""
         try:
             rules = settings.pack.in_use
         except DicomguardError as error:
-            ready = Ready(problem=str(error))
+            ready = Ready(problem=str(error).encode(errors="backslashreplace").decode())
         else:
             naming.load()
             ready = Ready(rules=rules, names_formats=naming.is_available())
-        abilities()
+        sandbox.abilities()
         with suppress(BrokenPipeError, ConnectionResetError):
             control.send(msgspec.json.encode(ready))
 
@@ -137,7 +210,9 @@ class _Nursery:
                 if not message:
                     return
                 if message[:1] == PREPARE:
-                    self._prepare()
+                    from dicomguard.scan import prepare  # noqa: PLC0415 - loaded by now
+
+                    prepare(self._settings)
                     gc.collect()
                 elif message[:1] == BIRTH:
                     poll.register(self._fork(descriptors[0]), select.POLLIN)
@@ -184,15 +259,18 @@ class _Nursery:
 def _work(descriptor: int, settings: ScanSettings) -> NoReturn:
     """Scan the files whose names come in, in order, until there are no more."""
     _detach(descriptor)
+    from dicomguard.sandbox import confine  # noqa: PLC0415 - loaded by the nursery
+
     channel = socket.socket(fileno=descriptor)
+    decode = msgspec.msgpack.Decoder(list[bytes]).decode
     confine(MEMORY_PER_WORKER)
     while True:
         length = channel.recv(LENGTH.size, socket.MSG_WAITALL)
         if len(length) < LENGTH.size:
             os._exit(0)
-        for path in json.loads(channel.recv(LENGTH.unpack(length)[0], socket.MSG_WAITALL)):
+        for path in decode(channel.recv(LENGTH.unpack(length)[0], socket.MSG_WAITALL)):
             _grant_time()
-            report, is_fit = _scan(path, settings)
+            report, is_fit = _scan(os.fsdecode(path), settings)
             answer = encode(report)
             channel.sendall(LENGTH.pack(len(answer)) + answer)
             if not is_fit:

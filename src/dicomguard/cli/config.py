@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -139,6 +136,8 @@ def default_command() -> None:
     Examples
       dicomguard config default > dicomguard.toml
     """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
+    import textwrap  # noqa: PLC0415 - every command loads this module
+
     for section, kind in configuration.sections().items():
         click.echo(f"[{section}]")
         for setting in configuration.settings(kind):
@@ -172,6 +171,8 @@ class _Words(click.ParamType[tuple[str, ...]]):
     ) -> tuple[str, ...]:
         if not isinstance(value, str):
             return tuple(value)
+        import shlex  # noqa: PLC0415 - every command loads this module
+
         try:
             return tuple(shlex.split(value))
         except ValueError as error:
@@ -279,6 +280,8 @@ def _command(root: click.Context, name: str) -> click.Command:
 
 
 def _toml(name: str, value: Any) -> str:
+    import json  # noqa: PLC0415 - every command loads this module
+
     if value is None:
         return f"# {name} = (not set)"
     if isinstance(value, tuple):
