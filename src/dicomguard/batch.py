@@ -61,6 +61,10 @@ class Batch:
         """End the workers."""
         self._crew.close()
 
+    def end(self) -> None:
+        """Have the workers end: nothing more is to be scanned."""
+        self._crew.end()
+
     def ready(self) -> Ready:
         """What the workers use; waits until it is loaded.
 

@@ -121,7 +121,10 @@ def compile_rules(engine: str, sources: Mapping[str, str]) -> CompiledRules:
 
 
 def _use_externals(sources: Mapping[str, str]) -> bool:
-    return any(_USES_EXTERNALS.search(code_of(source)) for source in sources.values())
+    return any(
+        _USES_EXTERNALS.search(source) and _USES_EXTERNALS.search(code_of(source))
+        for source in sources.values()
+    )
 
 
 def compile_warnings(engine: str, source: str) -> list[str]:

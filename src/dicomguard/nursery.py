@@ -16,6 +16,8 @@ import select
 import signal
 import socket
 import struct
+import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
@@ -51,6 +53,9 @@ RETIRED = 0
 LENGTH = struct.Struct("<I")
 """Before each message to or from a worker."""
 
+_HANDOVER = 0.0002
+"""Seconds for which a thread keeps the interpreter from another that waits for it."""
+
 MOST_READY = 1 << 16
 """Bytes of a `Ready` at most."""
 
@@ -83,7 +88,7 @@ class Nursery:
         self._kill, self._wait = _start(theirs)
         theirs.close()
         self._is_used = False
-        self._is_closed = False
+        self._is_over = False
 
     def use(self, settings: ScanSettings) -> None:
         """Have its workers scan with these settings; it tells whether they can."""
@@ -95,12 +100,16 @@ class Nursery:
             with suppress(BrokenPipeError, ConnectionResetError):  # its end will be heard of
                 socket.send_fds(self.control, [SETTINGS], [file.fileno()])
 
-    def close(self) -> None:
-        """End it with all its workers; that may be done twice."""
-        if self._is_closed:
-            return
-        self._is_closed = True
+    def end(self) -> None:
+        """Have it end with all its workers."""
         self.control.close()
+
+    def close(self) -> None:
+        """End it with all its workers, and wait until it has; that may be done twice."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self.end()
         if not self._is_used:  # it may be busy loading what nobody needs
             self._kill()
         self._wait()
@@ -135,7 +144,8 @@ def serve(control: socket.socket) -> NoReturn:
     Then end with all of them.
     """
     _detach(control.fileno())
-    import_module("dicomguard.scan")  # whoever starts this needs none of it
+    for module in ("dicomguard.scan", "dicomguard.rules"):  # whoever starts this needs neither
+        import_module(module)
     settings = _settings(control)
     if settings is not None:
         nurse = _Nurse(control, settings)
@@ -175,26 +185,43 @@ def _detach(*kept: int) -> None:
     os.closerange(low, os.sysconf("SC_OPEN_MAX"))
 
 
+def _loaded(settings: ScanSettings) -> Ready:
+    """Load what every worker needs.
+
+    To compile rules takes no interpreter, so that another thread can load the rest. It has ended
+    when the first worker is forked.
+    """
+    from dicomguard import naming, sandbox, scan  # noqa: PLC0415 - whoever starts this needs none
+
+    def rest() -> None:
+        naming.load()
+        sandbox.abilities()
+        scan.load()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(_HANDOVER)
+    beside = threading.Thread(target=rest)
+    beside.start()
+    try:
+        rules = settings.pack.in_use
+    except DicomguardError as error:
+        return Ready(problem=str(error).encode(errors="backslashreplace").decode())
+    finally:
+        beside.join()
+        sys.setswitchinterval(interval)
+    return Ready(rules=rules, names_formats=naming.is_available())
+
+
 class _Nurse:
     """What forks workers, and knows of them."""
 
     def __init__(self, control: socket.socket, settings: ScanSettings) -> None:
-        from dicomguard import naming, sandbox  # noqa: PLC0415 - whoever starts this needs none
-
         self._control = control
         self._settings = settings
         self._children: dict[int, int] = {}
         """Descriptor that tells of its end, by process."""
-        try:
-            rules = settings.pack.in_use
-        except DicomguardError as error:
-            ready = Ready(problem=str(error).encode(errors="backslashreplace").decode())
-        else:
-            naming.load()
-            ready = Ready(rules=rules, names_formats=naming.is_available())
-        sandbox.abilities()
         with suppress(BrokenPipeError, ConnectionResetError):
-            control.send(msgspec.json.encode(ready))
+            control.send(msgspec.json.encode(_loaded(settings)))
 
     def run(self) -> None:
         """Do what is asked, and tell of every worker's end."""

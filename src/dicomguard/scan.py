@@ -12,7 +12,7 @@ from functools import lru_cache
 from msgspec.structs import replace
 
 from dicomguard import policy, unwrap
-from dicomguard.detectors import DETECTORS
+from dicomguard.detectors import DETECTORS, vendors
 from dicomguard.dicom import dictionary
 from dicomguard.dicom.budgets import Budgets
 from dicomguard.dicom.layout import Data
@@ -25,7 +25,7 @@ from dicomguard.gather import Gathered
 from dicomguard.incomplete import incomplete_finding, unexamined_report
 from dicomguard.model import Confidence, FileIdentity, Finding, Instance, Report, Verdict
 from dicomguard.payloads.wrappings import Allowance
-from dicomguard.regex import compile_all, regex
+from dicomguard.regex import regex
 from dicomguard.settings import ScanSettings
 from dicomguard.unwrap import ENCIPHERED, allowance_for, explained, pieces
 
@@ -47,16 +47,20 @@ def _layouts(budgets: Budgets) -> Layouts:
     return Layouts(budgets)
 
 
+def load() -> None:
+    """Load what the scan of nearly every file needs, and would else when it first does."""
+    dictionary.load()
+    vendors.creators()
+
+
 def prepare(settings: ScanSettings) -> None:
-    """Load what scans need and would else load when they first do; shared by forked processes.
+    """Compile what the scans of many files need and those of a few do not.
 
     Raises:
         DicomguardError: The rules cannot be loaded.
     """
-    compile_all()
     settings.pack.prepare()
     unwrap.prepare()
-    dictionary.load()
 
 
 def scan_file(

@@ -135,8 +135,12 @@ class Crew:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def end(self) -> None:
+        """Have the workers end; what they have not finished gets no report."""
+        self._nursery.end()
+
     def close(self) -> None:
-        """End the workers; what they have not finished gets no report."""
+        """End the workers, and wait until they have; what they have not finished gets no report."""
         for worker in self._by_channel.values():
             worker.channel.close()
         self._nursery.close()

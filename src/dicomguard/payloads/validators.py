@@ -24,6 +24,10 @@ class _Late:
     def __call__(self, data: Data, hit: int, low: int, high: int) -> Payload | None:
         return self._loaded(data, hit, low, high)
 
+    @property
+    def __name__(self) -> str:
+        return self._loaded.__name__
+
     @cached_property
     def _loaded(self) -> Validator:
         module, _, name = self._home.partition(".")
