@@ -6,7 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-from dicomguard import nursery
+from dicomguard import scan
 from dicomguard.cli import main
 from dicomguard.model import Report
 from dicomguard.scan import scan_file
@@ -22,5 +22,5 @@ def _scan(path: str, settings: ScanSettings) -> Report:
 
 
 if __name__ == "__main__":
-    nursery.scan_file = _scan  # type: ignore[assignment]
+    scan.scan_file = _scan  # type: ignore[assignment]
     main()
