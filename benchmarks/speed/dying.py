@@ -9,16 +9,18 @@ from pathlib import Path
 from dicomguard import scan
 from dicomguard.cli import main
 from dicomguard.model import Report
-from dicomguard.scan import scan_file
 from dicomguard.settings import ScanSettings
 
 EVERY = 100
 
 
+_scan_file = scan.scan_file
+
+
 def _scan(path: str, settings: ScanSettings) -> Report:
     if int(Path(path).stem) % EVERY == EVERY - 1:
         os.kill(os.getpid(), signal.SIGSEGV)
-    return scan_file(path, settings)
+    return _scan_file(path, settings)
 
 
 if __name__ == "__main__":

@@ -183,17 +183,26 @@ class _Libyara:
                 self._compiled({namespace: source})
             raise RuleSyntaxError(str(error)) from error
 
+    def _names(self, rules: Iterable[Any]) -> list[RuleName]:
+        """The names of compiled rules as the sources have them; none if they say more or less."""
+        identifiers = [rule.identifier for rule in rules]
+        for text_of in (str, code_of):  # what is no code seldom reads like a rule
+            names = [
+                RuleName(namespace, name)
+                for namespace, source in self._sources.items()
+                for name in _RULE_NAME.findall(text_of(source))
+            ]
+            if [each.name for each in names] == identifiers:
+                return names
+        return []
+
     def declared(self) -> Iterable[Declared]:
         # Compiled together the rules do not say which namespace they are of, but keep their order.
-        names = [
-            RuleName(namespace, name)
-            for namespace, source in self._sources.items()
-            for name in _RULE_NAME.findall(code_of(source))
-        ]
         rules = list(self._rules)
-        if [each.name for each in names] == [rule.identifier for rule in rules]:
+        names = self._names(rules)
+        if names:
             together = [(each.namespace, rule) for each, rule in zip(names, rules, strict=True)]
-        else:  # a source says "rule" where it declares none
+        else:
             together = [
                 (namespace, rule)
                 for namespace, source in self._sources.items()
