@@ -30,6 +30,11 @@ def encode(report: Report) -> bytes:
     return _encoder.encode(replace(report, path=""))
 
 
+def load() -> None:
+    """Make what decodes, which is else made for the first report."""
+    _decoder()
+
+
 def decode(raw: bytes | memoryview) -> Report:
     """A report from bytes.
 

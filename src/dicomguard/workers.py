@@ -153,6 +153,7 @@ class Crew:
             PoolBrokenError: There can be no workers.
         """
         if self._ready is None:
+            wire.load()
             self._hear()
         assert self._ready is not None
         return self._ready

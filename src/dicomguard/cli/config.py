@@ -213,7 +213,7 @@ def _loaded(root: click.Context) -> Config:
 
 def _defaults(root: click.Context, config: Config) -> dict[str, dict[str, Any]]:
     """What environment and file say, by command and by name of its parameter."""
-    tables = msgspec.to_builtins(config)
+    tables = msgspec.to_builtins(config) if config != Config() else {}
     defaults: dict[str, dict[str, Any]] = {}
     for name, sections in _SECTIONS.items():
         said = {key: value for each in sections for key, value in tables.get(each, {}).items()}
@@ -241,6 +241,8 @@ def _variables(command: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if name.startswith(prefix)
     }
+    if not found:
+        return {}
     known = [
         setting.name
         for section in _SECTIONS[command]

@@ -14,18 +14,18 @@ from pathlib import Path
 from types import ModuleType
 
 
-def _path(name: str) -> Path:
+@cache
+def _folder() -> Path:
     package = find_spec("pydicom")
     if package is None or not package.submodule_search_locations:
         msg = "pydicom, a dependency of dicomguard, is not installed"
         raise ModuleNotFoundError(msg)
-    return Path(package.submodule_search_locations[0]) / f"{name}.py"
+    return Path(package.submodule_search_locations[0])
 
 
 @cache
 def _table(name: str) -> ModuleType:
-    path = _path(name)
-    spec = spec_from_file_location(f"dicomguard.dicom.{name}", path)
+    spec = spec_from_file_location(f"dicomguard.dicom.{name}", _folder() / f"{name}.py")
     assert isinstance(spec, ModuleSpec)
     assert spec.loader is not None
     module = module_from_spec(spec)
@@ -74,7 +74,7 @@ def _private_blocks() -> dict[str, str]:
 
     All of it has 11,000 elements and takes longer to load than many files to scan.
     """
-    _, _, source = _path("_private_dict").read_text("utf-8").partition(" = {\n")
+    _, _, source = (_folder() / "_private_dict.py").read_text("utf-8").partition(" = {\n")
     blocks = (block.split(": {\n", 1) for block in source.split("\n    },\n"))
     return {block[0].strip(): block[1] for block in blocks if len(block) == 2}
 
