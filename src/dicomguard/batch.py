@@ -61,10 +61,6 @@ class Batch:
         """End the workers."""
         self._crew.close()
 
-    def end(self) -> None:
-        """Have the workers end: nothing more is to be scanned."""
-        self._crew.end()
-
     def ready(self) -> Ready:
         """What the workers use; waits until it is loaded.
 
@@ -95,10 +91,12 @@ class Batch:
         numbered = enumerate(each for each in candidates if not self._is_skipped(each))
         last = -1
         crew = self._crew
+        is_last = False
         while True:
             while crew.wants_more and not (self._ordered and last - self._following > _HELD):
                 number, candidate = next(numbered, _END)
                 if candidate is None:
+                    is_last = True
                     break
                 last = number
                 if candidate.problem:
@@ -107,7 +105,7 @@ class Batch:
                     crew.hand_out([Task(candidate.path, candidate.size, (number, candidate))])
             if crew.is_idle:
                 return
-            for task, report in crew.reports(_SECONDS):
+            for task, report in crew.reports(_SECONDS, is_last=is_last):
                 yield *task.key, report
 
     def _is_skipped(self, candidate: Candidate) -> bool:

@@ -135,10 +135,6 @@ class Crew:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def end(self) -> None:
-        """Have the workers end; what they have not finished gets no report."""
-        self._nursery.end()
-
     def close(self) -> None:
         """End the workers, and wait until they have; what they have not finished gets no report."""
         for worker in self._by_channel.values():
@@ -176,8 +172,13 @@ class Crew:
         """Have files scanned, in about this order."""
         self._waiting.extend(tasks)
 
-    def reports(self, timeout: float) -> list[tuple[Task, Report]]:
+    def reports(self, timeout: float, *, is_last: bool = False) -> list[tuple[Task, Report]]:
         """Reports that are there, after a wait of ``timeout`` seconds at most.
+
+        Args:
+            timeout: How long to wait.
+            is_last: Whether nothing more will be handed out: then the workers are told to end while
+                their last reports are still looked at.
 
         Raises:
             PoolBrokenError: There are no workers any more.
@@ -194,6 +195,8 @@ class Crew:
         self._end_late(silent)
         if done:
             self._feed()
+        if is_last and self.is_idle:
+            self._nursery.end()
         return done
 
     def _feed(self) -> None:

@@ -147,7 +147,6 @@ def check_command(
         summary.incomplete += summary.verdicts[Verdict.INCOMPLETE]
         with opened(to, detail, show_values=show_values) as reports, ledgers:
             _run(batch, paths, reports, summary, known=known, ledgers=ledgers, quiet=quiet)
-            batch.end()
             reports.end(summary)
     if not summary.interrupted:
         ledgers.finish()
