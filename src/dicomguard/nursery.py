@@ -1,7 +1,8 @@
 """The process that workers are forked from, and what a worker does.
 
-It has one thread, so that a fork is safe whatever the process that wants workers is doing, and it
-has everything loaded that workers need, which they share. It never touches a file to be scanned.
+It has one thread when it forks, so that this is safe whatever the process that wants workers is
+doing, and everything loaded that workers need, which they share. It never touches a file to be
+scanned.
 
 It can be started before it is known what is to be scanned and how, to load the scanner meanwhile.
 """
