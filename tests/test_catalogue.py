@@ -14,7 +14,7 @@ import pytest
 import test_rules
 import test_watch_operations
 from dicomguard import Report, Verdict, naming, scan_bytes
-from dicomguard.cli import cli
+from dicomguard.cli.commands import cli
 from dicomguard.findings.catalogue import Entry, explanations, families, suggestions
 from dicomguard.findings.pages import pages
 from fixtures.build import all_fixtures

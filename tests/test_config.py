@@ -11,7 +11,7 @@ import click
 import pytest
 
 from dicomguard import config as configuration
-from dicomguard.cli import cli
+from dicomguard.cli.commands import cli
 from dicomguard.config import CheckConfig, Config, ScanConfig, WatchConfig, load
 from dicomguard.engine import ENGINES
 from dicomguard.errors import DicomguardError

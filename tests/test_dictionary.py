@@ -49,6 +49,7 @@ def test_what_is_not_public(tag: int) -> None:
 def test_every_private_element() -> None:
     for creator, entries in private_dictionaries.items():
         assert dictionary.is_known_creator(creator)
+        assert dictionary._private_table(creator) == entries
         for mask in entries:
             if not mask.endswith("xx"):  # a creator's own number, which is never looked up
                 tag = int(mask.replace("xxxx", "0110").replace("xx", "10"), 16)

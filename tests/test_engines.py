@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from pydicom import data as pydicom_data
 
 from dicomguard import Report, ScanSettings, scan_bytes, scan_file

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
-from dicomguard.cli import cli
+from dicomguard.cli.commands import cli
 from dicomguard.cli.manpage import manual
 from watching import CLEAN, EXECUTABLE, SECONDS, Daemon
 

@@ -7,7 +7,6 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dicomguard import Report, Verdict, drawing, scan_bytes
 from dicomguard.dicom.walker import walk

@@ -10,7 +10,6 @@ import re
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import fields, replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import ValidationError
 from jsonschema.validators import validator_for
+from msgspec.structs import fields, replace
 
 from dicomguard import (
     Category,

@@ -11,10 +11,10 @@ import socket
 import subprocess
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from dicomguard.config import ScanConfig, WatchConfig
 from dicomguard.dicom.budgets import Budgets

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from dicomguard import Report, ScanSettings, Verdict, scan_file
+from dicomguard import Report, ScanSettings, Verdict, scan_file, wire
 from dicomguard import workers as workers_module
 from dicomguard.workers import ScanPool
 from fixtures.build import all_fixtures
@@ -231,3 +236,48 @@ def test_an_error_ends_the_workers_at_once(large_file: Path) -> None:
         interrupted()
     assert time.monotonic() - started < 15
     assert not workers()
+
+
+def test_a_report_comes_back_as_it_was_sent_but_for_its_path() -> None:
+    report = scan_file(__file__, ScanSettings(draw=frozenset(Verdict)))
+    assert report.drawing
+    assert wire.decode(wire.encode(report)) == replace(report, path="")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"verdict": "harmless"},
+        {"verdict": None},
+        {"findings": ["none"]},
+        {"findings": [{"kind": {"id": "X"}}]},
+        {"size": "2"},
+        {"identity": [1, 2, 3, 4, 5]},
+    ],
+)
+def test_what_a_worker_says_is_a_report_or_nothing(values: dict[str, object]) -> None:
+    said = msgspec.to_builtins(Report(path="", size=2, verdict=Verdict.CLEAN)) | values
+    with pytest.raises(ValueError, match=next(iter(values))):
+        wire.decode(msgspec.msgpack.encode(said))
+
+
+@given(st.binary())
+def test_no_answer_of_a_worker_does_anything_else(raw: bytes) -> None:
+    with suppress(ValueError):
+        assert isinstance(wire.decode(raw), Report)
+
+
+def test_an_answer_without_end_is_refused() -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        wire.decode(b"\x8c\xa8findings" + b"\x91" * (1 << 20))
+
+
+def test_known_content_reaches_the_workers_however_much_it_is(tmp_path: Path) -> None:
+    data = all_fixtures()["poly-pe"].data
+    path = tmp_path / "known.dcm"
+    path.write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    known = frozenset((digest, *(f"{number:064x}" for number in range(100_000))))
+    with ScanPool(ScanSettings(known_clean=known), workers=1) as pool:
+        assert pool.submit(str(path)).result(60).sha256 == digest
+        assert pool.submit(str(path)).result(60).verdict is Verdict.CLEAN

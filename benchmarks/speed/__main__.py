@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import sys
@@ -36,7 +37,8 @@ def main(
 
     Medians by the clock, and in brackets the seconds of all processors.
     """
-    # A checkout is measured whether it is installed or not.
+    # A checkout is measured whether it is installed or not, with the bytecode that installers make.
+    compileall.compile_dir(_ROOT / "src", quiet=1)
     os.environ["PYTHONPATH"] = os.pathsep.join((str(_ROOT / "src"), *sys.path[:2]))
     click.echo("| work | engine | against | dicomguard | peer | ratio | at most | |")
     click.echo("|---|---|---|---:|---:|---:|---:|---|")

@@ -10,7 +10,7 @@ from dicomguard.discover import Candidate
 from dicomguard.incomplete import unexamined_report
 from dicomguard.ledger import Ledgers
 from dicomguard.model import Report
-from dicomguard.nursery import Ready
+from dicomguard.nursery import Nursery, Ready
 from dicomguard.settings import ScanSettings
 from dicomguard.workers import Crew, Task
 
@@ -29,6 +29,7 @@ class Batch:
         workers: Number of processes.
         ordered: Whether reports come in the order of the candidates.
         before: What an earlier run has reported already.
+        nursery: What starts the workers, if there is one already.
 
     Attributes:
         skipped: How many candidates were no files to scan, by what they were.
@@ -44,8 +45,9 @@ class Batch:
         *,
         ordered: bool = False,
         before: Ledgers | None = None,
+        nursery: Nursery | None = None,
     ) -> None:
-        self._crew = Crew(settings, workers)
+        self._crew = Crew(settings, workers, nursery)
         self._ordered = ordered
         self._before = before
         self.skipped: Counter[str] = Counter()
@@ -89,10 +91,12 @@ class Batch:
         numbered = enumerate(each for each in candidates if not self._is_skipped(each))
         last = -1
         crew = self._crew
+        is_last = False
         while True:
             while crew.wants_more and not (self._ordered and last - self._following > _HELD):
                 number, candidate = next(numbered, _END)
                 if candidate is None:
+                    is_last = True
                     break
                 last = number
                 if candidate.problem:
@@ -101,7 +105,7 @@ class Batch:
                     crew.hand_out([Task(candidate.path, candidate.size, (number, candidate))])
             if crew.is_idle:
                 return
-            for task, report in crew.reports(_SECONDS):
+            for task, report in crew.reports(_SECONDS, is_last=is_last):
                 yield *task.key, report
 
     def _is_skipped(self, candidate: Candidate) -> bool:

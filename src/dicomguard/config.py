@@ -8,9 +8,6 @@ options of ``dicomguard watch``, the JSON Schema in ``docs/`` and the table in
 
 from __future__ import annotations
 
-import difflib
-import json
-import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
@@ -251,6 +248,8 @@ def load(path: Path) -> Config:
         DicomguardError: It cannot be read, is no TOML, or says something that is not known here
             or of another type; the message names the place, and what may have been meant.
     """
+    import tomllib  # noqa: PLC0415 - where there is no file, nothing reads one
+
     try:
         with path.open("rb") as source:
             text = source.read(_LARGEST + 1)
@@ -274,6 +273,8 @@ def unknown(keys: Iterable[str], known: Collection[str]) -> Iterator[str]:
     """One line for each key that is not known, with the one that may have been meant."""
     for key in keys:
         if key not in known:
+            import difflib  # noqa: PLC0415 - seldom needed
+
             close = difflib.get_close_matches(key, known, n=1)
             meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
             yield f"{key} is unknown; {meant}"
@@ -303,6 +304,8 @@ def checked(values: Mapping[str, Any], kind: type[_Section], *, where: str) -> _
 
 def schema() -> str:
     """The JSON Schema of the file, as text."""
+    import json  # noqa: PLC0415 - seldom needed
+
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "dicomguard.toml"}
     return json.dumps(head | msgspec.json.schema(Config), indent=2) + "\n"
 

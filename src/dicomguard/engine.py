@@ -9,11 +9,11 @@ import importlib
 import importlib.util
 import mmap
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from dicomguard.errors import DicomguardError
+from dicomguard.regex import regex
 
 ENGINES = {"yara": "yara", "yara-x": "yara_x"}
 """Engine names as users give them, with the module that serves each."""
@@ -22,7 +22,7 @@ MATCH_LIMIT = 1_000_000
 """Matches of one string after which both engines stop counting."""
 
 
-_NOT_CODE = re.compile(
+_NOT_CODE = regex(
     r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|=\s*/(?:\\.|[^/\\\n])+/[a-z]*|=\s*\{[^{}]*\}',
     re.DOTALL,
 )
@@ -36,10 +36,10 @@ def code_of(source: str) -> str:
 EXTERNALS = ("filename", "filepath", "extension", "filetype", "owner")
 """Variables that rules of third parties use without declaring them, as LOKI and THOR give them."""
 
-_USES_EXTERNALS = re.compile(rf"\b(?:{'|'.join(EXTERNALS)})\b")
+_USES_EXTERNALS = regex(rf"\b(?:{'|'.join(EXTERNALS)})\b")
 
 
-_RULE_NAME = re.compile(r"\brule\s+(\w+)")
+_RULE_NAME = regex(r"\brule\s+(\w+)")
 
 
 class RuleName(NamedTuple):
@@ -121,7 +121,10 @@ def compile_rules(engine: str, sources: Mapping[str, str]) -> CompiledRules:
 
 
 def _use_externals(sources: Mapping[str, str]) -> bool:
-    return any(_USES_EXTERNALS.search(code_of(source)) for source in sources.values())
+    return any(
+        _USES_EXTERNALS.search(source) and _USES_EXTERNALS.search(code_of(source))
+        for source in sources.values()
+    )
 
 
 def compile_warnings(engine: str, source: str) -> list[str]:
@@ -180,20 +183,31 @@ class _Libyara:
                 self._compiled({namespace: source})
             raise RuleSyntaxError(str(error)) from error
 
+    def _names(self, rules: Iterable[Any]) -> list[RuleName]:
+        """The names of compiled rules as the sources have them; none if they say more or less."""
+        identifiers = [rule.identifier for rule in rules]
+        for text_of in (str, code_of):  # what is no code seldom reads like a rule
+            names = [
+                RuleName(namespace, name)
+                for namespace, source in self._sources.items()
+                for name in _RULE_NAME.findall(text_of(source))
+            ]
+            if [each.name for each in names] == identifiers:
+                return names
+        return []
+
     def declared(self) -> Iterable[Declared]:
-        # Compiled together the rules no longer say which namespace they are from.
-        homes: dict[str, list[str]] = defaultdict(list)
-        for namespace, source in self._sources.items():
-            for name in _RULE_NAME.findall(code_of(source)):
-                homes[name].append(namespace)
-        if any(len(each) > 1 for each in homes.values()):
-            together = (
+        # Compiled together the rules do not say which namespace they are of, but keep their order.
+        rules = list(self._rules)
+        names = self._names(rules)
+        if names:
+            together = [(each.namespace, rule) for each, rule in zip(names, rules, strict=True)]
+        else:
+            together = [
                 (namespace, rule)
                 for namespace, source in self._sources.items()
                 for rule in self._compiled({namespace: source})
-            )
-        else:
-            together = ((homes[rule.identifier][0], rule) for rule in self._rules)
+            ]
         for namespace, rule in together:
             yield Declared(RuleName(namespace, rule.identifier), rule.meta, rule.is_private)
 
@@ -229,7 +243,7 @@ class _Libyara:
         return ScanResult(sorted(matches, key=_by_place), limits)
 
 
-_PRIVATE_RULE = re.compile(r"\bprivate\s+(?:global\s+)?rule\s+(\w+)")
+_PRIVATE_RULE = regex(r"\bprivate\s+(?:global\s+)?rule\s+(\w+)")
 """A private rule; YARA-X does not say which ones are."""
 
 

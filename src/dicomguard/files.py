@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import BinaryIO, Self
+
+from msgspec import Struct
 
 from dicomguard.model import FileIdentity
 
@@ -37,8 +35,7 @@ class ChangedError(Exception):
     """A file is no longer the one that was scanned; nothing was done with it: scan it again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScannedFile:
+class ScannedFile(Struct, frozen=True, kw_only=True):
     """A file by its name in an open folder, and the content that was scanned under that name.
 
     Attributes:
@@ -160,6 +157,8 @@ class NewFile:
         except OSError as error:
             if error.errno not in _NO_UNNAMED:
                 raise
+            import secrets  # noqa: PLC0415 - whoever only reads needs none of it
+
             self._part = f".{secrets.token_hex(8)}.part"
             descriptor = os.open(self._part, CREATE_FLAGS, 0o600, dir_fd=folder)
         self.stream: BinaryIO = os.fdopen(descriptor, "wb")
@@ -254,6 +253,8 @@ def opened_folder(path: str, *, root: int | None = None) -> Iterator[int]:
 
 def parked_name(name: str, identity: FileIdentity) -> str:
     """What `ScannedFile.remove` calls a file for a moment: hidden, and known after a crash."""
+    import hashlib  # noqa: PLC0415 - whoever only reads needs none of it
+
     digest = hashlib.sha256(f"{identity}".encode() + os.fsencode(name)).hexdigest()
     return f".{digest[:32]}.part"
 
@@ -265,6 +266,8 @@ def rename_without_overwriting(folder: int, name: str, target: int, new_name: st
         FileExistsError: Something has the new name.
         OSError: It cannot be moved.
     """
+    import ctypes  # noqa: PLC0415 - whoever only reads needs none of it
+
     libc = ctypes.CDLL(None, use_errno=True)
     names = os.fsencode(name), os.fsencode(new_name)
     if libc.renameat2(folder, names[0], target, names[1], _RENAME_NOREPLACE) == 0:

@@ -8,14 +8,14 @@ it is read only if nobody else can.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
+
+from msgspec.structs import replace
 
 from dicomguard.discover import Candidate
 from dicomguard.errors import DicomguardError
@@ -194,5 +194,7 @@ class Ledgers:
 
 
 def _identity(candidate: Candidate) -> str:
+    import hashlib  # noqa: PLC0415 - slow to load, and most runs keep no ledger
+
     text = f"{os.path.abspath(candidate.path)}\0{candidate.size}\0{candidate.changed}"
     return hashlib.blake2b(os.fsencode(text), digest_size=16).hexdigest()

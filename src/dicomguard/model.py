@@ -7,8 +7,9 @@ prints is `Report` field by field, so a change here is a change of the versioned
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+
+from msgspec import Struct, field
 
 SCHEMA_VERSION = 1
 """Version of the JSON written for a report; raised by every change that can break a reader."""
@@ -102,8 +103,7 @@ class Verdict(_Ranked):
     MALICIOUS = "malicious"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FindingKind:
+class FindingKind(Struct, frozen=True, kw_only=True):
     """What a detector can find: the declaration that every finding of that id repeats.
 
     Attributes:
@@ -129,8 +129,7 @@ class FindingKind:
         return self.id.partition("-")[0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """Where in a file something lies.
 
     Attributes:
@@ -156,8 +155,7 @@ class Place:
     private_creator: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(Struct, frozen=True, kw_only=True):
     """One thing found at one place.
 
     Attributes:
@@ -180,8 +178,7 @@ class Finding:
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suppressed:
+class Suppressed(Struct, frozen=True, kw_only=True):
     """A finding that somebody has looked at and that does not count.
 
     Attributes:
@@ -196,8 +193,7 @@ class Suppressed:
     expires: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileIdentity:
+class FileIdentity(Struct, frozen=True, kw_only=True):
     """Which content was scanned, by ``fstat`` of the descriptor it was read from."""
 
     device: int
@@ -207,8 +203,7 @@ class FileIdentity:
     ctime_ns: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instance:
+class Instance(Struct, frozen=True, kw_only=True):
     """What identifies a DICOM object (PS3.3 C.7, C.12.1); each empty where absent.
 
     The values are bounded to 64 characters and hold only printable ASCII.
@@ -220,8 +215,7 @@ class Instance:
     modality: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
+class Stretch(Struct, frozen=True, kw_only=True):
     """A run of bytes of one region, of one element or of many.
 
     Attributes:
@@ -234,8 +228,7 @@ class Stretch:
     length: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DrawnElement:
+class DrawnElement(Struct, frozen=True, kw_only=True):
     """One data element as pictures show it; never its value.
 
     Attributes:
@@ -262,8 +255,7 @@ class DrawnElement:
     inflated: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawing:
+class Drawing(Struct, frozen=True, kw_only=True):
     """What a picture of a file needs: bounded, whatever the file.
 
     Attributes:
@@ -279,8 +271,7 @@ class Drawing:
     elements_in_file: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(Struct, frozen=True, kw_only=True):
     """All that is known of one file after its scan.
 
     Attributes:

@@ -1,30 +1,34 @@
 """The process that workers are forked from, and what a worker does.
 
-It has one thread, so that a fork is safe whatever the process that wants workers is doing, and it
-has everything loaded that workers need, which they share. It never touches a file to be scanned.
+It has one thread when it forks, so that this is safe whatever the process that wants workers is
+doing, and everything loaded that workers need, which they share. It never touches a file to be
+scanned.
+
+It can be started before it is known what is to be scanned and how, to load the scanner meanwhile.
 """
 
 from __future__ import annotations
 
 import gc
-import json
 import os
+import pickle
 import resource
 import select
 import signal
 import socket
 import struct
+import sys
+import threading
+from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from importlib import import_module
 from typing import NoReturn
 
 import msgspec
 
-from dicomguard import naming
 from dicomguard.errors import DicomguardError
 from dicomguard.incomplete import unexamined_report
 from dicomguard.model import Report
-from dicomguard.sandbox import abilities, confine
 from dicomguard.settings import RulesInUse, ScanSettings
 from dicomguard.wire import encode
 
@@ -34,9 +38,10 @@ SECONDS_PER_FILE = 300
 MEMORY_PER_WORKER = 2 << 30
 """Bytes of private memory a worker may use; mapped files do not count."""
 
-PREPARE, BIRTH, KILL = b"p", b"b", b"k"
-"""What a nursery is asked for: to load what several files need, which takes longer than a lone file
-does; a worker on the socket that comes along; the end of one."""
+SETTINGS, PREPARE, BIRTH, KILL = b"s", b"p", b"b", b"k"
+"""What a nursery is told first: the settings, in the file that comes along. Then what it is asked
+for: to load what several files need, which takes longer than a lone file does; a worker on the
+socket that comes along; the end of one."""
 
 NUMBERS = struct.Struct("<qi")
 """Of a worker: its process, and its status as ``os.waitpid`` gives it, or `ALIVE`."""
@@ -48,6 +53,9 @@ RETIRED = 0
 
 LENGTH = struct.Struct("<I")
 """Before each message to or from a worker."""
+
+_HANDOVER = 0.0002
+"""Seconds for which a thread keeps the interpreter from another that waits for it."""
 
 MOST_READY = 1 << 16
 """Bytes of a `Ready` at most."""
@@ -67,22 +75,97 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     names_formats: bool = False
 
 
+class Nursery:
+    """A nursery, for the process that wants workers; it begins to load the scanner.
+
+    It is forked from this process, or, as that is not safe beside other threads, from a new one.
+
+    Attributes:
+        control: What it is asked for goes in here, and what it tells comes out.
+    """
+
+    def __init__(self) -> None:
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._kill, self._wait = _start(theirs)
+        theirs.close()
+        self._is_used = False
+        self._is_over = False
+
+    def use(self, settings: ScanSettings) -> None:
+        """Have its workers scan with these settings; it tells whether they can."""
+        self._is_used = True
+        # No message is as long as a list of known content may be.
+        with open(os.memfd_create("settings"), "w+b") as file:
+            pickle.dump(settings, file)
+            file.flush()
+            with suppress(BrokenPipeError, ConnectionResetError):  # its end will be heard of
+                socket.send_fds(self.control, [SETTINGS], [file.fileno()])
+
+    def end(self) -> None:
+        """Have it end with all its workers."""
+        self.control.close()
+
+    def close(self) -> None:
+        """End it with all its workers, and wait until it has; that may be done twice."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self.end()
+        if not self._is_used:  # it may be busy loading what nobody needs
+            self._kill()
+        self._wait()
+
+
+def _start(theirs: socket.socket) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Start the process; the answer is how to kill it, and how to wait for its end."""
+    if len(os.listdir("/proc/self/task")) == 1:
+        pid = os.fork()
+        if not pid:
+            try:
+                serve(theirs)
+            finally:
+                os._exit(1)
+        return lambda: os.kill(pid, signal.SIGKILL), lambda: os.waitpid(pid, 0)
+    import multiprocessing  # noqa: PLC0415 - a process with one thread has no use for it
+
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,))
+    process.start()
+    return process.kill, process.join
+
+
+# ---------------------------------------------------------------------- the process itself
+
 _OWN_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that a whole group gets; what they mean is for the process that wants workers to say."""
 
 
-def serve(control: socket.socket, settings: ScanSettings) -> NoReturn:
-    """Tell whether there can be workers, and fork them until ``control`` is closed.
+def serve(control: socket.socket) -> NoReturn:
+    """Load the scanner, tell whether there can be workers, and fork them until ``control`` closes.
 
     Then end with all of them.
     """
     _detach(control.fileno())
-    nursery = _Nursery(control, settings)
-    try:
-        nursery.run()
-    finally:
-        nursery.end()
-        os._exit(0)
+    for module in ("dicomguard.scan", "dicomguard.rules"):  # whoever starts this needs neither
+        import_module(module)
+    settings = _settings(control)
+    if settings is not None:
+        nurse = _Nurse(control, settings)
+        try:
+            nurse.run()
+        finally:
+            nurse.end()
+    os._exit(0)
+
+
+def _settings(control: socket.socket) -> ScanSettings | None:
+    """What is told first; None if it never comes."""
+    _, descriptors, _, _ = socket.recv_fds(control, len(SETTINGS), 1)
+    if not descriptors:
+        return None
+    with open(descriptors[0], "rb") as file:
+        file.seek(0)
+        settings: ScanSettings = pickle.load(file)  # noqa: S301 - from whoever started this
+    return settings
 
 
 def _detach(*kept: int) -> None:
@@ -103,25 +186,43 @@ def _detach(*kept: int) -> None:
     os.closerange(low, os.sysconf("SC_OPEN_MAX"))
 
 
-class _Nursery:
+def _loaded(settings: ScanSettings) -> Ready:
+    """Load what every worker needs.
+
+    To compile rules takes no interpreter, so that another thread can load the rest. It has ended
+    when the first worker is forked.
+    """
+    from dicomguard import naming, sandbox, scan  # noqa: PLC0415 - whoever starts this needs none
+
+    def rest() -> None:
+        naming.load()
+        sandbox.abilities()
+        scan.load()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(_HANDOVER)
+    beside = threading.Thread(target=rest)
+    beside.start()
+    try:
+        rules = settings.pack.in_use
+    except DicomguardError as error:
+        return Ready(problem=str(error).encode(errors="backslashreplace").decode())
+    finally:
+        beside.join()
+        sys.setswitchinterval(interval)
+    return Ready(rules=rules, names_formats=naming.is_available())
+
+
+class _Nurse:
+    """What forks workers, and knows of them."""
+
     def __init__(self, control: socket.socket, settings: ScanSettings) -> None:
         self._control = control
-        from dicomguard.scan import prepare  # noqa: PLC0415 - whoever forks this needs none of it
-
         self._settings = settings
-        self._prepare = partial(prepare, settings)
         self._children: dict[int, int] = {}
         """Descriptor that tells of its end, by process."""
-        try:
-            rules = settings.pack.in_use
-        except DicomguardError as error:
-            ready = Ready(problem=str(error))
-        else:
-            naming.load()
-            ready = Ready(rules=rules, names_formats=naming.is_available())
-        abilities()
         with suppress(BrokenPipeError, ConnectionResetError):
-            control.send(msgspec.json.encode(ready))
+            control.send(msgspec.json.encode(_loaded(settings)))
 
     def run(self) -> None:
         """Do what is asked, and tell of every worker's end."""
@@ -137,7 +238,9 @@ class _Nursery:
                 if not message:
                     return
                 if message[:1] == PREPARE:
-                    self._prepare()
+                    from dicomguard.scan import prepare  # noqa: PLC0415 - loaded by now
+
+                    prepare(self._settings)
                     gc.collect()
                 elif message[:1] == BIRTH:
                     poll.register(self._fork(descriptors[0]), select.POLLIN)
@@ -184,15 +287,18 @@ class _Nursery:
 def _work(descriptor: int, settings: ScanSettings) -> NoReturn:
     """Scan the files whose names come in, in order, until there are no more."""
     _detach(descriptor)
+    from dicomguard.sandbox import confine  # noqa: PLC0415 - loaded by the nursery
+
     channel = socket.socket(fileno=descriptor)
+    decode = msgspec.msgpack.Decoder(list[bytes]).decode
     confine(MEMORY_PER_WORKER)
     while True:
         length = channel.recv(LENGTH.size, socket.MSG_WAITALL)
         if len(length) < LENGTH.size:
             os._exit(0)
-        for path in json.loads(channel.recv(LENGTH.unpack(length)[0], socket.MSG_WAITALL)):
+        for path in decode(channel.recv(LENGTH.unpack(length)[0], socket.MSG_WAITALL)):
             _grant_time()
-            report, is_fit = _scan(path, settings)
+            report, is_fit = _scan(os.fsdecode(path), settings)
             answer = encode(report)
             channel.sendall(LENGTH.pack(len(answer)) + answer)
             if not is_fit:
@@ -217,4 +323,5 @@ def _scan(path: str, settings: ScanSettings) -> tuple[Report, bool]:
         return unexamined_report(path, reason), False
     except Exception as error:  # noqa: BLE001 - a defect here must not call a file clean
         reason = f"the scanner failed: {type(error).__name__}: {error}"
-        return unexamined_report(path, reason), True
+        # A path may be in it, which need not be text.
+        return unexamined_report(path, reason.encode(errors="backslashreplace").decode()), True

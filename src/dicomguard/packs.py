@@ -9,13 +9,9 @@ word.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import re
-import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
@@ -87,8 +83,7 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tests: tuple[Example, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trust:
+class Trust(Struct, frozen=True, kw_only=True):
     """Whose packs are used.
 
     Attributes:
@@ -100,8 +95,7 @@ class Trust:
     required: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pack:
+class Pack(Struct, frozen=True, kw_only=True):
     """A folder of rules that has been read and verified.
 
     Attributes:
@@ -166,9 +160,14 @@ def listing(folder: Path) -> dict[str, str]:
         OSError: A file cannot be read.
     """
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in _rule_files(folder)
+        str(path.relative_to(folder)): _sha256(path.read_bytes()) for path in _rule_files(folder)
     }
+
+
+def _sha256(content: bytes) -> str:
+    import hashlib  # noqa: PLC0415 - slow to load, and most manifests list no files
+
+    return hashlib.sha256(content).hexdigest()
 
 
 def _rule_files(folder: Path) -> list[Path]:
@@ -211,6 +210,8 @@ def _decoded(path: Path, content: bytes) -> str:
 
 
 def _manifest(said: bytes) -> Manifest:
+    import tomllib  # noqa: PLC0415 - whoever only names packs reads none
+
     try:
         return msgspec.convert(tomllib.loads(said.decode("utf-8")), Manifest)
     except ValueError as error:
@@ -224,10 +225,7 @@ def _check(folder: Path, manifest: Manifest, contents: dict[Path, bytes], *, sig
         raise ValueError(f"{MANIFEST} is signed but lists no files, so that it vouches for nothing")
     if not manifest.files:
         return
-    there = {
-        str(path.relative_to(folder)): hashlib.sha256(content).hexdigest()
-        for path, content in contents.items()
-    }
+    there = {str(path.relative_to(folder)): _sha256(each) for path, each in contents.items()}
     for name in sorted(there.keys() | manifest.files.keys()):
         if name not in there:
             raise ValueError(f"{name} is listed in {MANIFEST} but not there")
@@ -251,11 +249,13 @@ def _signer(said: bytes | None, signature: bytes | None, trust: Trust) -> str:
             raise ValueError("there is no key to verify its signature with: name a rule key")
         return ""
     # pycryptodome is slow to load and most packs are not signed.
+    from base64 import b64decode  # noqa: PLC0415
+
     from Crypto.PublicKey import ECC  # noqa: PLC0415
     from Crypto.Signature import eddsa  # noqa: PLC0415
 
     try:
-        raw = base64.b64decode(signature.strip(), validate=True)
+        raw = b64decode(signature.strip(), validate=True)
     except ValueError as error:
         raise ValueError(f"{SIGNATURE} is not Base64") from error
     for key in trust.keys:
@@ -270,8 +270,10 @@ def _signer(said: bytes | None, signature: bytes | None, trust: Trust) -> str:
 
 
 def _key(text: str) -> bytes:
+    from base64 import b64decode  # noqa: PLC0415 - as above
+
     try:
-        key = base64.b64decode(text, validate=True)
+        key = b64decode(text, validate=True)
     except ValueError:
         key = b""
     if len(key) != _KEY_BYTES:

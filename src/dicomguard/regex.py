@@ -6,7 +6,6 @@ import re
 from typing import Any, AnyStr, cast
 
 _METHODS = ("findall", "finditer", "fullmatch", "match", "search", "split", "sub")
-_all: list[_Lazy] = []
 
 
 class _Lazy:
@@ -14,7 +13,6 @@ class _Lazy:
 
     def __init__(self, expression: Any, flags: int) -> None:
         self.pattern, self.flags = expression, flags
-        _all.append(self)
 
     def __getattr__(self, name: str) -> Any:
         if name not in _METHODS:
@@ -28,9 +26,3 @@ class _Lazy:
 def regex(expression: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
     """As `re.compile`, later."""
     return cast("re.Pattern[AnyStr]", _Lazy(expression, flags))
-
-
-def compile_all() -> None:
-    """Compile them now, once for several processes."""
-    for each in _all:
-        _ = each.search

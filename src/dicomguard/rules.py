@@ -14,10 +14,12 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from dicomguard.dicom.layout import Layout, Span
 from dicomguard.dicom.source import Source
@@ -62,8 +64,7 @@ _NEEDED = ("id", "title", "category", "severity", "confidence", "where", "why")
 _OPTIONAL = ("validator", "polyglot", "polyglot_severity", "not_in", "attack", "reference")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Rule(Struct, frozen=True, kw_only=True):
     """What one YARA rule declares.
 
     Attributes:

@@ -13,15 +13,15 @@ import os
 import resource
 import signal
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
+
+from msgspec import Struct
 
 _NO_NEW_PRIVILEGES = 38
 _DIE_WITH_PARENT = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Abilities:
+class Abilities(Struct, frozen=True):
     """What this system has to confine a process.
 
     Attributes:

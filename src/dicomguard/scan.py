@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import lru_cache
 
+from msgspec.structs import replace
+
 from dicomguard import gather, policy, unwrap
-from dicomguard.detectors import DETECTORS
+from dicomguard.detectors import DETECTORS, vendors
 from dicomguard.dicom import dictionary
 from dicomguard.dicom.budgets import Budgets
 from dicomguard.dicom.layout import Data
@@ -26,7 +25,7 @@ from dicomguard.gather import Gathered
 from dicomguard.incomplete import incomplete_finding, unexamined_report
 from dicomguard.model import Confidence, FileIdentity, Finding, Instance, Report, Verdict
 from dicomguard.payloads.wrappings import Allowance
-from dicomguard.regex import compile_all
+from dicomguard.regex import regex
 from dicomguard.settings import ScanSettings
 from dicomguard.unwrap import ENCIPHERED, allowance_for, explained, pieces
 
@@ -48,17 +47,21 @@ def _layouts(budgets: Budgets) -> Layouts:
     return Layouts(budgets)
 
 
+def load() -> None:
+    """Load what the scan of nearly every file needs, and would else when it first does."""
+    dictionary.load()
+    vendors.creators()
+
+
 def prepare(settings: ScanSettings) -> None:
-    """Load what scans need and would else load when they first do; shared by forked processes.
+    """Compile what the scans of many files need and those of a few do not.
 
     Raises:
         DicomguardError: The rules cannot be loaded.
     """
-    compile_all()
     settings.pack.prepare()
     gather.prepare()
     unwrap.prepare()
-    dictionary.load()
 
 
 def scan_file(
@@ -124,7 +127,7 @@ def scan_bytes(
     settings = settings or ScanSettings()
     witness = witness or _no_witness
     if settings.known_clean:
-        digest = hashlib.sha256(data).hexdigest()
+        digest = _sha256(data)
         if digest in settings.known_clean:
             return Report(path=name, size=len(data), verdict=Verdict.CLEAN, sha256=digest)
     layout = _layouts(settings.budgets).of(data)
@@ -160,12 +163,16 @@ def scan_bytes(
         is_dicom=layout.is_dicom,
         transfer_syntax=layout.transfer_syntax,
         instance=_instance(sources),
-        sha256=hashlib.sha256(data).hexdigest()
-        if settings.hash_clean or verdict is not Verdict.CLEAN
-        else None,
+        sha256=_sha256(data) if settings.hash_clean or verdict is not Verdict.CLEAN else None,
         drawing=draw(data, layout, findings) if verdict in settings.draw else None,
     )
     return settings.suppressions.applied(report, strict=settings.strict)
+
+
+def _sha256(data: Data) -> str:
+    import hashlib  # noqa: PLC0415 - of clean files it is seldom asked
+
+    return hashlib.sha256(data).hexdigest()
 
 
 def _no_witness(_finding: Finding, _source: Source) -> None:
@@ -250,7 +257,7 @@ def _worst_first(finding: Finding) -> tuple[int, int, int, str]:
     return -kind.severity.rank, -kind.confidence.rank, finding.place.offset, kind.id
 
 
-_UNPRINTABLE = re.compile(r"[^ -~]")
+_UNPRINTABLE = regex(r"[^ -~]")
 
 
 def _instance(sources: list[Source]) -> Instance:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import Struct, field
 
 from dicomguard.dicom.budgets import Budgets
 from dicomguard.model import Verdict
@@ -41,8 +41,7 @@ class RulesInUse(msgspec.Struct, frozen=True, kw_only=True):
     packs: tuple[NamedPack, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanSettings:
+class ScanSettings(Struct, frozen=True, kw_only=True):
     """What decides the outcome of a scan, besides the file.
 
     Attributes:

@@ -6,21 +6,17 @@ for what remains. What could not be examined cannot be suppressed: such a file s
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import tempfile
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from dicomguard import policy
 from dicomguard.errors import DicomguardError
@@ -86,8 +82,7 @@ class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suppressions:
+class Suppressions(Struct, frozen=True, kw_only=True):
     """What does not count.
 
     Attributes:
@@ -160,6 +155,9 @@ class Suppressions:
         """
         if not self.entries and not self.baseline:
             return ""
+        import hashlib  # noqa: PLC0415 - most runs suppress nothing
+        import json  # noqa: PLC0415
+
         expired = self.expired()
         valid = [
             msgspec.json.encode(entry).decode() for entry in self.entries if entry not in expired
@@ -204,6 +202,8 @@ def load_suppressions(path: Path) -> tuple[Entry, ...]:
     Raises:
         DicomguardError: It cannot be read, or an entry lacks a reason, an end, or what it means.
     """
+    import tomllib  # noqa: PLC0415 - most runs suppress nothing
+
     try:
         values: dict[str, Any] = tomllib.loads(_read(path, _LARGEST).decode("utf-8"))
         entries = msgspec.convert(values, _File).suppress
@@ -282,6 +282,8 @@ class Baseline:
         Raises:
             DicomguardError: It cannot be written.
         """
+        import tempfile  # noqa: PLC0415 - few runs write one
+
         content = msgspec.json.encode(
             _Baseline(
                 type=_BASELINE_TYPE,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -10,14 +9,15 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
 
-from dicomguard import nursery, wire
+from dicomguard import wire
 from dicomguard.errors import DicomguardError
 from dicomguard.incomplete import unexamined_report
 from dicomguard.model import Report
@@ -31,6 +31,8 @@ from dicomguard.nursery import (
     NUMBERS,
     PREPARE,
     RETIRED,
+    SECONDS_PER_FILE,
+    Nursery,
     Ready,
 )
 from dicomguard.settings import ScanSettings
@@ -39,8 +41,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 __all__ = ["MEMORY_PER_WORKER", "SECONDS_PER_FILE", "Crew", "PoolBrokenError", "ScanPool", "Task"]
-
-SECONDS_PER_FILE = nursery.SECONDS_PER_FILE
 
 _FILES_AHEAD, _BYTES_AHEAD = 32, 4 << 20
 """What a worker has in hand before it is given no more."""
@@ -67,8 +67,7 @@ class Task(NamedTuple):
     key: Any = None
 
 
-@dataclass(slots=True, eq=False)
-class _Worker:
+class _Worker(Struct, eq=False):
     """A worker process.
 
     Attributes:
@@ -111,10 +110,12 @@ class Crew:
     Args:
         settings: Rules and limits, the same for every file.
         workers: Number of processes, at least 1; they are started when they are needed.
-
+        nursery: What starts them, if there is one already.
     """
 
-    def __init__(self, settings: ScanSettings, workers: int) -> None:
+    def __init__(
+        self, settings: ScanSettings, workers: int, nursery: Nursery | None = None
+    ) -> None:
         self._most = workers
         self._ready: Ready | None = None
         self._waiting: deque[Task] = deque()
@@ -123,9 +124,9 @@ class Crew:
         self._unborn: deque[_Worker] = deque()
         self._is_prepared = False
         self._poll = select.poll()
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._stop = _start(theirs, settings)
-        theirs.close()
+        self._nursery = nursery or Nursery()
+        self._nursery.use(settings)
+        self._control = self._nursery.control
         self.watch(self._control)
 
     def __enter__(self) -> Self:
@@ -135,11 +136,10 @@ class Crew:
         self.close()
 
     def close(self) -> None:
-        """End the workers; what they have not finished gets no report."""
-        self._control.close()
+        """End the workers, and wait until they have; what they have not finished gets no report."""
         for worker in self._by_channel.values():
             worker.channel.close()
-        self._stop()
+        self._nursery.close()
 
     def ready(self) -> Ready:
         """What the workers use; waits until it is loaded.
@@ -149,6 +149,7 @@ class Crew:
             PoolBrokenError: There can be no workers.
         """
         if self._ready is None:
+            wire.load()
             self._hear()
         assert self._ready is not None
         return self._ready
@@ -171,8 +172,13 @@ class Crew:
         """Have files scanned, in about this order."""
         self._waiting.extend(tasks)
 
-    def reports(self, timeout: float) -> list[tuple[Task, Report]]:
+    def reports(self, timeout: float, *, is_last: bool = False) -> list[tuple[Task, Report]]:
         """Reports that are there, after a wait of ``timeout`` seconds at most.
+
+        Args:
+            timeout: How long to wait.
+            is_last: Whether nothing more will be handed out: then the workers are told to end while
+                their last reports are still looked at.
 
         Raises:
             PoolBrokenError: There are no workers any more.
@@ -189,6 +195,8 @@ class Crew:
         self._end_late(silent)
         if done:
             self._feed()
+        if is_last and self.is_idle:
+            self._nursery.end()
         return done
 
     def _feed(self) -> None:
@@ -207,15 +215,15 @@ class Crew:
             self._give(least)
 
     def _give(self, worker: _Worker) -> None:
-        batch: list[str] = []
+        batch: list[bytes] = []
         if not worker.tasks:
             worker.since = time.monotonic()
         while self._waiting and len(batch) < _BATCH and worker.can_take(self._waiting[0]):
             task = self._waiting.popleft()
             worker.tasks.append(task)
             worker.ahead += task.size or 0
-            batch.append(task.path)
-        message = json.dumps(batch).encode()
+            batch.append(os.fsencode(task.path))
+        message = msgspec.msgpack.encode(batch)
         with suppress(BrokenPipeError, ConnectionResetError):  # its end will be heard of
             worker.channel.sendall(LENGTH.pack(len(message)) + message)
 
@@ -334,28 +342,6 @@ class Crew:
             worker.verdict = verdict
             with suppress(OSError):
                 self._control.send(KILL + NUMBERS.pack(worker.pid, 0))
-
-
-def _start(theirs: socket.socket, settings: ScanSettings) -> Callable[[], object]:
-    """Start a nursery; the answer is how to wait for its end.
-
-    It is forked from this process, or, as that is not safe beside other threads, from a new one.
-    """
-    if len(os.listdir("/proc/self/task")) == 1:
-        pid = os.fork()
-        if not pid:
-            try:
-                nursery.serve(theirs, settings)
-            finally:
-                os._exit(1)
-        return lambda: os.waitpid(pid, 0)
-    import multiprocessing  # noqa: PLC0415 - a run over a few files has no use for it
-
-    process = multiprocessing.get_context("spawn").Process(
-        target=nursery.serve, args=(theirs, settings)
-    )
-    process.start()
-    return process.join
 
 
 def _cause(status: int) -> str:

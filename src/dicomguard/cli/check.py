@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from dicomguard.batch import Batch
 from dicomguard.cli.interrupt import CtrlC
@@ -22,6 +20,7 @@ from dicomguard.discover import Candidate, discover
 from dicomguard.errors import DicomguardError
 from dicomguard.ledger import Ledgers
 from dicomguard.model import Verdict
+from dicomguard.nursery import Nursery
 from dicomguard.packs import Trust
 from dicomguard.reports.renderer import Detail
 from dicomguard.reports.summary import ExitCode, Summary
@@ -139,8 +138,8 @@ def check_command(
         settings = replace(settings, draw=frozenset(Verdict) - {Verdict.CLEAN})
     known = Baseline() if write_baseline else None
     ledgers = Ledgers(cache_file, state, settings)
-    # The workers load the rules while this process does.
-    with Batch(ledgers.settings, workers, ordered=sort, before=ledgers) as batch:
+    nursery = context.find_object(Nursery)
+    with Batch(ledgers.settings, workers, ordered=sort, before=ledgers, nursery=nursery) as batch:
         for each in to:
             each.format.load()
         summary = summary_of(batch, quiet=quiet)
@@ -244,6 +243,9 @@ def _candidates(
 
 def _standard_input(spools: ExitStack, spooled: set[str]) -> Candidate:
     """What comes in, as a file that only this user can read and that goes with ``spools``."""
+    import shutil  # noqa: PLC0415 - seldom needed
+    import tempfile  # noqa: PLC0415
+
     try:
         spool = tempfile.NamedTemporaryFile(prefix="dicomguard-")  # noqa: SIM115 - it is scanned later
         spools.enter_context(spool)

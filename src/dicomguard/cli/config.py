@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -139,6 +136,8 @@ def default_command() -> None:
     Examples
       dicomguard config default > dicomguard.toml
     """  # noqa: D301 - click's mark for "do not wrap" is the control character itself
+    import textwrap  # noqa: PLC0415 - every command loads this module
+
     for section, kind in configuration.sections().items():
         click.echo(f"[{section}]")
         for setting in configuration.settings(kind):
@@ -172,6 +171,8 @@ class _Words(click.ParamType[tuple[str, ...]]):
     ) -> tuple[str, ...]:
         if not isinstance(value, str):
             return tuple(value)
+        import shlex  # noqa: PLC0415 - every command loads this module
+
         try:
             return tuple(shlex.split(value))
         except ValueError as error:
@@ -212,7 +213,7 @@ def _loaded(root: click.Context) -> Config:
 
 def _defaults(root: click.Context, config: Config) -> dict[str, dict[str, Any]]:
     """What environment and file say, by command and by name of its parameter."""
-    tables = msgspec.to_builtins(config)
+    tables = msgspec.to_builtins(config) if config != Config() else {}
     defaults: dict[str, dict[str, Any]] = {}
     for name, sections in _SECTIONS.items():
         said = {key: value for each in sections for key, value in tables.get(each, {}).items()}
@@ -240,6 +241,8 @@ def _variables(command: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if name.startswith(prefix)
     }
+    if not found:
+        return {}
     known = [
         setting.name
         for section in _SECTIONS[command]
@@ -279,6 +282,8 @@ def _command(root: click.Context, name: str) -> click.Command:
 
 
 def _toml(name: str, value: Any) -> str:
+    import json  # noqa: PLC0415 - every command loads this module
+
     if value is None:
         return f"# {name} = (not set)"
     if isinstance(value, tuple):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 
 class FlawKind(StrEnum):
@@ -38,8 +39,7 @@ class Flaw(NamedTuple):
     detail: str = ""
 
 
-@dataclass(slots=True, kw_only=True)
-class Header:
+class Header(Struct, kw_only=True):
     """The facts of one header.
 
     Attributes:

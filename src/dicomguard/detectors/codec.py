@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import islice, pairwise
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from dicomguard.codecs import rle
 from dicomguard.codecs.header import FlawKind, Header
@@ -115,8 +117,7 @@ _RLE_SLACK = 128
 """One run: encoders may end with one that is too long."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
+class _Frame(Struct, frozen=True):
     """One frame's header and where it lies.
 
     A header is damaged if a tool that split or joined fragments left a delimiter in it.

@@ -7,7 +7,8 @@ the offsets from record to record (PS3.3 section F.3).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from dicomguard.detectors.grouping import first_of
 from dicomguard.dicom.layout import Element, Item, Layout, number_of

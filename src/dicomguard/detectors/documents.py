@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from dicomguard.dicom.layout import Element, Layout, number_of, text_of
 from dicomguard.dicom.source import Source
@@ -48,8 +50,7 @@ _LENGTH = 0x00420015
 _HEAD = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class _Type:
+class _Type(Struct, frozen=True):
     """A declared type: what its documents begin with, and what else may be in one."""
 
     head: re.Pattern[bytes]

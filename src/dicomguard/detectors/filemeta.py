@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from struct import pack
+
+from msgspec.structs import replace
 
 from dicomguard.detectors.grouping import first_of
 from dicomguard.dicom import dictionary

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from struct import unpack_from
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from dicomguard.detectors.grouping import Hit, first_hits
 from dicomguard.detectors.image import Level, levels
@@ -56,8 +58,7 @@ _ENTRIES = 1 << 18
 _FRAGMENTS_NOTED = replace(FRAGMENTS, category=Category.CONFORMANCE, severity=Severity.LOW)
 
 
-@dataclass(frozen=True, slots=True)
-class _Encapsulated:
+class _Encapsulated(Struct, frozen=True):
     """Pixel data in fragments: ``table`` is the Basic Offset Table, if there is one."""
 
     level: Level

@@ -7,8 +7,9 @@ follow.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from struct import unpack_from
+
+from msgspec.structs import replace
 
 from dicomguard.detectors.entropy import SAMPLE_BYTES, entropy
 from dicomguard.detectors.grouping import Hit, first_hits

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from dicomguard.dicom.layout import Element, Item
 from dicomguard.dicom.source import Source
@@ -31,8 +32,7 @@ class Hit(NamedTuple):
         return self.owner.container if isinstance(self.owner, Item) else self.owner
 
 
-@dataclass(slots=True)
-class _Group:
+class _Group(Struct):
     """The hits of one kind: the first of them, and what holds for all."""
 
     first: Hit

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from struct import unpack_from
 from typing import Final
+
+from msgspec import Struct
 
 from dicomguard.dicom.layout import (
     UNDEFINED_LENGTH,
@@ -47,8 +48,7 @@ _VALUES = 8
 _DIGITS = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
+class Level(Struct, frozen=True):
     """The elements of the data set itself or of one item, each tag's first.
 
     Attributes:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+
+from msgspec.structs import replace
 
 from dicomguard.dicom.layout import Data, Element, number_of
 from dicomguard.dicom.source import Source

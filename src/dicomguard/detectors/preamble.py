@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from struct import unpack_from
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from dicomguard import naming
 from dicomguard.detectors import tiff
@@ -110,8 +112,7 @@ NAMED = FindingKind(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
+class _Head(Struct, frozen=True):
     """A format known by its head: a pattern on the preamble, and what else must hold."""
 
     kind: FindingKind

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from dicomguard.detectors import vendors
 from dicomguard.detectors.entropy import SAMPLE_BYTES, entropy

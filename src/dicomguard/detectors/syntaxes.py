@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
-from dataclasses import dataclass
-from struct import Struct
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from dicomguard.codecs import jpeg, jpeg2000, jpegxl, rle
 from dicomguard.codecs.header import Header
@@ -18,8 +19,7 @@ JPIP: Final = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (94, 95, 2
 """Transfer syntaxes whose pixels lie elsewhere."""
 
 
-@dataclass(frozen=True, slots=True)
-class Codec:
+class Codec(Struct, frozen=True):
     """How the frames of a family of transfer syntaxes are stored.
 
     Attributes:
@@ -79,7 +79,7 @@ class Fragment(NamedTuple):
 
 def fragments(data: Data, pixels: Element) -> list[Fragment]:
     """The items of encapsulated pixel data, the Basic Offset Table included."""
-    header = Struct(">HHI" if pixels.big_endian else "<HHI")
+    header = struct.Struct(">HHI" if pixels.big_endian else "<HHI")
     found: list[Fragment] = []
     at, end = pixels.value, pixels.end
     while at + 8 <= end:

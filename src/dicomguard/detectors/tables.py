@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from struct import pack, unpack
+
+from msgspec.structs import replace
 
 from dicomguard.codecs import segmented
 from dicomguard.detectors.grouping import Hit, first_hits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from functools import cache, lru_cache
-from importlib import resources
+from pathlib import Path
 
 import msgspec
 
@@ -67,7 +67,7 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @cache
 def creators() -> tuple[Creator, ...]:
     """Every creator of the table."""
-    raw = resources.files(__package__).joinpath("vendors.toml").read_bytes()
+    raw = Path(__file__).with_name("vendors.toml").read_bytes()
     return msgspec.toml.decode(raw, type=_Table).creators
 
 

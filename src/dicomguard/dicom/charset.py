@@ -6,9 +6,10 @@ Python's codecs do the work; the terms are read as sloppily as they are written 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from types import MappingProxyType
+
+from dicomguard.regex import regex
 
 _CODECS = MappingProxyType(
     {
@@ -31,8 +32,8 @@ _ESCAPED = MappingProxyType(
     }
 )  # fmt: skip
 """Codec by the escape that switches to it (PS3.3 tables C.12-3 and C.12-4)."""
-_ESCAPE = re.compile(rb"\x1b(\$[()]?[A-Z]|[()\-][A-Za-z])")
-_TERM = re.compile(r"(GB18030|GBK)|(\d{1,3})\s*$")
+_ESCAPE = regex(rb"\x1b(\$[()]?[A-Z]|[()\-][A-Za-z])")
+_TERM = regex(r"(GB18030|GBK)|(\d{1,3})\s*$")
 
 
 def codec_of(term: str) -> str:

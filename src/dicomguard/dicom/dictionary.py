@@ -6,6 +6,7 @@ pydicom package itself costs 0.2 to 0.35 s, more than scanning a hundred small f
 
 from __future__ import annotations
 
+from ast import literal_eval
 from functools import cache, lru_cache
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
@@ -14,13 +15,17 @@ from types import ModuleType
 
 
 @cache
-def _table(name: str) -> ModuleType:
+def _folder() -> Path:
     package = find_spec("pydicom")
     if package is None or not package.submodule_search_locations:
         msg = "pydicom, a dependency of dicomguard, is not installed"
         raise ModuleNotFoundError(msg)
-    path = Path(package.submodule_search_locations[0]) / f"{name}.py"
-    spec = spec_from_file_location(f"dicomguard.dicom.{name}", path)
+    return Path(package.submodule_search_locations[0])
+
+
+@cache
+def _table(name: str) -> ModuleType:
+    spec = spec_from_file_location(f"dicomguard.dicom.{name}", _folder() / f"{name}.py")
     assert isinstance(spec, ModuleSpec)
     assert spec.loader is not None
     module = module_from_spec(spec)
@@ -30,8 +35,9 @@ def _table(name: str) -> ModuleType:
 
 def load() -> None:
     """Read the tables, which are else read when they are first asked."""
-    for name in ("_dicom_dict", "_private_dict", "_uid_dict"):
+    for name in ("_dicom_dict", "_uid_dict"):
         _table(name)
+    _private_blocks()
 
 
 _REPEATING = (0x50, 0x60, 0x7F)
@@ -62,10 +68,25 @@ def public_vr(tag: int) -> str | None:
     return entry[0] if entry else None
 
 
+@cache
+def _private_blocks() -> dict[str, str]:
+    """The source of the private dictionary by creator, as its first line has it.
+
+    All of it has 11,000 elements and takes longer to load than many files to scan.
+    """
+    _, _, source = (_folder() / "_private_dict.py").read_text("utf-8").partition(" = {\n")
+    blocks = (block.split(": {\n", 1) for block in source.split("\n    },\n"))
+    return {block[0].strip(): block[1] for block in blocks if len(block) == 2}
+
+
 def _private_table(creator: str) -> dict[str, tuple[str, ...]] | None:
-    table: dict[str, tuple[str, ...]] | None = _table("_private_dict").private_dictionaries.get(
-        creator
-    )
+    key = repr(creator)
+    return _read_block(key) if key in _private_blocks() else None
+
+
+@cache
+def _read_block(key: str) -> dict[str, tuple[str, ...]]:
+    table: dict[str, tuple[str, ...]] = literal_eval(f"{{{_private_blocks()[key]}}}")
     return table
 
 
@@ -101,7 +122,7 @@ def name_of(tag: int, creator: str | None) -> str:
 
 def is_known_creator(creator: str) -> bool:
     """Whether the private dictionary has this private creator."""
-    return _private_table(creator) is not None
+    return repr(creator) in _private_blocks()
 
 
 _NEWER_SYNTAXES = frozenset(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from dicomguard.dicom.layout import (
     Data,
@@ -20,8 +22,7 @@ from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.model import EVIDENCE_BYTES, Finding, FindingKind, Place, Region
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class Origin(Struct, frozen=True, kw_only=True):
     """Where unwrapped data came from.
 
     Attributes:
@@ -33,8 +34,7 @@ class Origin:
     chain: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Source(Struct, frozen=True, kw_only=True):
     """What rules and detectors look at: a file, the data set inflated from it, or unwrapped data.
 
     Attributes:

@@ -13,7 +13,8 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from dicomguard.payloads.memory import remembered
 from dicomguard.payloads.payload import Data
@@ -50,8 +51,7 @@ _ESCAPE = regex(rb"#([0-9A-Fa-f]{2})")
 _REFERENCE = rb"(\d{1,10})[\0\t\n\f\r ]{1,16}\d{1,5}[\0\t\n\f\r ]{1,16}R" + _END
 
 
-@dataclass(frozen=True, slots=True)
-class Activity:
+class Activity(Struct, frozen=True):
     """What is known of a document.
 
     Attributes:
@@ -63,8 +63,7 @@ class Activity:
     opaque: str
 
 
-@dataclass(slots=True)
-class _Document:
+class _Document(Struct):
     """What can be read of a document, and where its objects begin.
 
     Attributes:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from dicomguard.payloads.fields import read_fields
 from dicomguard.payloads.memory import remembered
@@ -51,8 +52,7 @@ class _Place(NamedTuple):
     entries: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Directory:
+class _Directory(Struct, frozen=True):
     """A central directory, by its first entries."""
 
     members: tuple[_Member, ...]
@@ -246,8 +246,7 @@ def rar(data: Data, hit: int, _low: int, high: int) -> Payload | None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _RarBlock:
+class _RarBlock(Struct, frozen=True):
     """One block: its end with its data, and whether nothing (readable) follows it.
 
     Attributes:
@@ -311,8 +310,7 @@ def _rar5_block(data: Data, place: int, *, proven: bool) -> _RarBlock | None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Vint:
+class _Vint(Struct, frozen=True):
     value: int
     end: int
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dicomguard.payloads.fields import read_fields
 from dicomguard.payloads.payload import Data, Payload
@@ -42,8 +43,7 @@ _STUB_WINDOW = 512
 _STUB_LENGTH = len(b"This program cannot be run in DOS mode")
 
 
-@dataclass(frozen=True, slots=True)
-class _NtHeaders:
+class _NtHeaders(Struct, frozen=True):
     """The NT headers of a PE: what they say, and where their section table lies."""
 
     description: str
@@ -212,8 +212,7 @@ _PT_LOAD = 1
 _ELF_ENTRIES_FOLLOWED = 256
 
 
-@dataclass(frozen=True, slots=True)
-class _ElfLayout:
+class _ElfLayout(Struct, frozen=True):
     """The layouts of one class and byte order.
 
     Attributes:
@@ -318,8 +317,7 @@ _COMMANDS_FOLLOWED = 256
 _SLICES_MAX = 44  # from 45 on the same field is the major version of a Java class file
 
 
-@dataclass(frozen=True, slots=True)
-class _MachoLayout:
+class _MachoLayout(Struct, frozen=True):
     """The layouts of one word size and byte order.
 
     Attributes:
@@ -373,8 +371,7 @@ def macho(data: Data, hit: int, _low: int, _high: int) -> Payload | None:
     return Payload(start=hit, end=min(end, len(data)), description=description, whole_file=hit == 0)
 
 
-@dataclass(frozen=True, slots=True)
-class _MachoHeader:
+class _MachoHeader(Struct, frozen=True):
     """The header of a thin Mach-O and the place of its load commands."""
 
     layout: _MachoLayout

@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass
 from itertools import islice
+
+from msgspec import Struct
 
 from dicomguard.payloads.memory import remembered
 from dicomguard.payloads.payload import Data, Payload
@@ -125,8 +126,7 @@ def stylesheet(data: Data, hit: int, _low: int, high: int) -> Payload | None:
 # --- What a language's own words say --------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Language:
+class _Language(Struct, frozen=True):
     """Text by the name of its language, and what of it is active.
 
     Attributes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, TypeVar
+
+from msgspec import Struct, field
 
 from dicomguard.payloads.payload import Data
 
@@ -14,8 +15,7 @@ _ANSWERS_KEPT = 1024
 _Answer = TypeVar("_Answer")
 
 
-@dataclass(frozen=True, slots=True)
-class _Memory:
+class _Memory(Struct, frozen=True):
     """Answers by function and place, about one data, which they keep alive."""
 
     data: Data

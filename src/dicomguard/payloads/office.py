@@ -6,8 +6,9 @@ import io
 import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
+
+from msgspec.structs import replace
 
 from dicomguard.payloads.fields import read_fields
 from dicomguard.payloads.payload import Data, Payload

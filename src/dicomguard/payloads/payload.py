@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 Data = bytes | mmap.mmap
 """The bytes of a whole file or of unwrapped data: slices of it are ``bytes``, ``find`` searches."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Payload:
+class Payload(Struct, frozen=True, kw_only=True):
     """A confirmed payload.
 
     Attributes:

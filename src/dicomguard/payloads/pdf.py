@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from dicomguard.payloads.actions import activity
 from dicomguard.payloads.memory import remembered

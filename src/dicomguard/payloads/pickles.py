@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pickletools
 import re
-from dataclasses import dataclass, field
 from itertools import islice
+
+from msgspec import Struct, field
 
 from dicomguard.payloads.memory import remembered
 from dicomguard.payloads.payload import Data, Payload
@@ -133,8 +134,7 @@ _MARK = "("
 _OTHER = ""
 
 
-@dataclass(slots=True)
-class _Machine:
+class _Machine(Struct):
     """What an unpickler would have on its stack: texts and imports by their words.
 
     Attributes:

@@ -11,7 +11,8 @@ word; how it is spaced and quoted is told here.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dicomguard.payloads.payload import Data, Payload
 from dicomguard.regex import regex
@@ -49,8 +50,7 @@ def _is_proof(word: re.Match[bytes]) -> bool:
     return word.lastgroup in ("proof", "at_proof")
 
 
-@dataclass(frozen=True, slots=True)
-class _Language:
+class _Language(Struct, frozen=True):
     """A scripting language by its words.
 
     Attributes:

@@ -38,10 +38,11 @@ import os
 import secrets
 import stat
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from dicomguard.files import (
     ChangedError,

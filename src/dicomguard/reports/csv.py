@@ -18,7 +18,7 @@ _OF_FILE = tuple(
     for name in FileRecord.__struct_fields__
     if name not in ("schema", "instance", "unexamined", "findings", "suppressed", "drawing")
 )
-_OF_INSTANCE = tuple(Instance.__dataclass_fields__)
+_OF_INSTANCE = tuple(Instance.__struct_fields__)
 _OF_FINDING = tuple(FindingRecord.__struct_fields__)
 
 COLUMNS = (*_OF_FILE, *_OF_INSTANCE, *_OF_FINDING)

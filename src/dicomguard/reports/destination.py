@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
@@ -103,6 +102,8 @@ def opened(path: str) -> Iterator[TextIO]:
 
 @contextmanager
 def _replacing(path: str, mode: int | None) -> Iterator[TextIO]:
+    import tempfile  # noqa: PLC0415 - most reports go to standard output
+
     folder, name = os.path.split(path)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder or ".")
     try:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import PurePath
 from typing import TextIO
 
+from msgspec import Struct
+
+from dicomguard.regex import regex
 from dicomguard.reports.renderer import NORMAL, Detail, Renderer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Format:
+class Format(Struct, frozen=True, kw_only=True):
     """One format.
 
     Attributes:
@@ -44,33 +45,33 @@ FORMATS = {
     "text": Format(
         renderer="dicomguard.reports.text:TextReport",
         suffixes=(".txt",),
-        begins=re.compile(rb"(malicious|suspicious|incomplete|clean) +|\d+ files?, |interrupted: "),
+        begins=regex(rb"(malicious|suspicious|incomplete|clean) +|\d+ files?, |interrupted: "),
     ),
     "json": Format(
         renderer="dicomguard.reports.jsonl:JsonDocument",
         suffixes=(".json",),
-        begins=re.compile(rb'\{"type": "report"'),
+        begins=regex(rb'\{"type": "report"'),
     ),
     "jsonl": Format(
         renderer="dicomguard.reports.jsonl:JsonLines",
         suffixes=(".jsonl", ".ndjson"),
-        begins=re.compile(rb'\{"type": "(file|summary)"'),
+        begins=regex(rb'\{"type": "(file|summary)"'),
     ),
     "sarif": Format(
         renderer="dicomguard.reports.sarif:SarifLog",
         suffixes=(".sarif", ".sarif.json"),
-        begins=re.compile(rb'\{"\$schema": "[^"]*sarif'),
+        begins=regex(rb'\{"\$schema": "[^"]*sarif'),
     ),
     "csv": Format(
         renderer="dicomguard.reports.csv:CsvTable",
         suffixes=(".csv",),
-        begins=re.compile(rb"path,verdict,"),
+        begins=regex(rb"path,verdict,"),
         has_totals=False,
     ),
     "html": Format(
         renderer="dicomguard.reports.html:HtmlPage",
         suffixes=(".html", ".htm"),
-        begins=re.compile(rb"<!doctype html>\n<!-- dicomguard report -->"),
+        begins=regex(rb"<!doctype html>\n<!-- dicomguard report -->"),
         draws=True,
     ),
 }

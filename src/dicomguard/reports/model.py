@@ -6,7 +6,6 @@ be shown is taken out here, once: a renderer cannot show the text of a value tha
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
@@ -255,17 +254,23 @@ class Document(Struct, frozen=True, kw_only=True, tag_field="type", tag="report"
 
 def to_line(record: Struct) -> str:
     """A record as JSON, all of it ASCII and in one line."""
+    import json  # noqa: PLC0415 - people read text
+
     return json.dumps(msgspec.to_builtins(record))
 
 
 def to_json(record: Struct) -> dict[str, Any]:
     """A record as JSON values."""
+    import json  # noqa: PLC0415 - people read text
+
     values: dict[str, Any] = json.loads(to_line(record))
     return values
 
 
 def schema() -> str:
     """JSON Schema of a document; a JSON line is a ``FileRecord`` or a ``SummaryRecord`` of it."""
+    import json  # noqa: PLC0415 - people read text
+
     made = msgspec.json.schema(Document)
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

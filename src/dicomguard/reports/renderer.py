@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import TextIO
+
+from msgspec import Struct
 
 from dicomguard.reports.model import FileRecord, SummaryRecord
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Detail:
+class Detail(Struct, frozen=True, kw_only=True):
     """How much people want to read; programs get everything.
 
     Attributes:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
+
+from msgspec import Struct, field
 
 from dicomguard.model import FindingKind, Report, Verdict
 from dicomguard.reports.model import FindingTotal, PackRecord, SummaryRecord
@@ -35,8 +36,7 @@ class ExitCode(IntEnum):
     """Nobody reads the output any more, as shells say it."""
 
 
-@dataclass(slots=True)
-class Summary:
+class Summary(Struct):
     """Running totals.
 
     Attributes:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import TextIO
 
-from rich.console import Console
-from rich.text import Text
-
 from dicomguard.incomplete import INCOMPLETE
 from dicomguard.model import Category, Severity, Verdict
 from dicomguard.reports import escape
+from dicomguard.reports.lines import Lines, Part
 from dicomguard.reports.model import FileRecord, FindingRecord, PackRecord, SummaryRecord
 from dicomguard.reports.renderer import NORMAL, Detail, Renderer
 
@@ -57,9 +54,7 @@ class TextReport(Renderer):
 
     def __init__(self, out: TextIO, detail: Detail = NORMAL) -> None:
         super().__init__(out, detail)
-        self._console = Console(
-            file=out, highlight=False, markup=False, emoji=False, soft_wrap=True
-        )
+        self._lines = Lines(out)
 
     def file(self, record: FileRecord, *, named: bool) -> None:
         """Write one file."""
@@ -67,12 +62,10 @@ class TextReport(Renderer):
         suppressed = record.suppressed if self._detail.suppressed else ()
         if record.verdict is Verdict.CLEAN and not (named or verbose or suppressed):
             return
-        self._console.print(
-            Text.assemble(
-                (f"{record.verdict!s:<10}", VERDICT_STYLE[record.verdict]),
-                "  ",
-                (escape.printable(record.path), "bold"),
-            )
+        self._lines.write(
+            (f"{record.verdict!s:<10}", VERDICT_STYLE[record.verdict]),
+            "  ",
+            (escape.printable(record.path), "bold"),
         )
         shown: list[FindingRecord] = []
         rest: list[FindingRecord] = []
@@ -81,29 +74,27 @@ class TextReport(Renderer):
         for finding in shown[:_LISTED]:
             self._finding(finding)
         if len(shown) > _LISTED:
-            self._console.print(f"    … and {len(shown) - _LISTED} more findings")
+            self._lines.write(f"    … and {len(shown) - _LISTED} more findings")
         for each in suppressed:
             until = f" (until {each.expires})" if each.expires else ""
             self._finding(each)
             self._line("suppressed", f"{each.reason}{until}")
         for line in _in_passing(rest):
-            self._console.print(Text(f"    {line}", "dim"))
+            self._lines.write((f"    {line}", "dim"))
         if record.verdict in ADVICE:
-            self._console.print(Text(f"    → {ADVICE[record.verdict]}", "italic"))
-            self._console.print()
+            self._lines.write((f"    → {ADVICE[record.verdict]}", "italic"))
+            self._lines.write()
 
     def _finding(self, finding: FindingRecord) -> None:
         if finding.id == INCOMPLETE.id:
-            self._console.print(f"    not examined: {escape.printable(finding.detail)}")
+            self._lines.write(f"    not examined: {escape.printable(finding.detail)}")
             return
-        self._console.print(
-            Text.assemble(
-                "    ",
-                (f"{finding.severity!s:<8}", SEVERITY_STYLE[finding.severity]),
-                "  ",
-                (escape.printable(finding.id), "bold"),
-                f"  {escape.printable(finding.title)} ({finding.category}, {finding.confidence})",
-            )
+        self._lines.write(
+            "    ",
+            (f"{finding.severity!s:<8}", SEVERITY_STYLE[finding.severity]),
+            "  ",
+            (escape.printable(finding.id), "bold"),
+            f"  {escape.printable(finding.title)} ({finding.category}, {finding.confidence})",
         )
         self._line("where", where(finding))
         if finding.detail:
@@ -122,11 +113,13 @@ class TextReport(Renderer):
     def _line(self, label: str, text: str) -> None:
         """A labelled line, wrapped under itself on a terminal, whole for other programs."""
         lines = [escape.printable(text)]
-        if self._console.is_terminal:
-            lines = textwrap.wrap(lines[0], max(40, self._console.width - _INDENT)) or lines
-        self._console.print(Text.assemble((f"{label:>{_INDENT - 2}}  ", "dim"), lines[0]))
+        if self._lines.is_terminal:
+            import textwrap  # noqa: PLC0415 - for programs nothing is wrapped
+
+            lines = textwrap.wrap(lines[0], max(40, self._lines.width - _INDENT)) or lines
+        self._lines.write((f"{label:>{_INDENT - 2}}  ", "dim"), lines[0])
         for line in lines[1:]:
-            self._console.print(" " * _INDENT + line)
+            self._lines.write(" " * _INDENT + line)
 
     def end(self, summary: SummaryRecord) -> None:
         """Write the totals."""
@@ -140,35 +133,35 @@ class TextReport(Renderer):
     def _counts(self, summary: SummaryRecord) -> None:
         if summary.interrupted:
             told = "interrupted: these are the totals of what was examined by then"
-            self._console.print(Text(told, "red"))
+            self._lines.write((told, "red"))
         files = "1 file" if summary.files == 1 else f"{summary.files} files"
-        counts = Text(f"{files}, {size(summary.bytes)}: ")
+        counts: list[Part] = [f"{files}, {size(summary.bytes)}: "]
         for index, verdict in enumerate(reversed(Verdict)):
             count = summary.verdicts[str(verdict)]
             style = VERDICT_STYLE[verdict] if count else "dim"
-            counts.append(f"{', ' if index else ''}{count} {verdict}", style)
-        self._console.print(counts)
+            counts.append((f"{', ' if index else ''}{count} {verdict}", style))
+        self._lines.write(*counts)
 
     def _not_examined(self, summary: SummaryRecord) -> None:
-        out = self._console
+        out = self._lines
         if summary.not_fully_examined:
-            out.print(f"{summary.not_fully_examined} not fully examined (included above)")
+            out.write(f"{summary.not_fully_examined} not fully examined (included above)")
         reasons = sorted(summary.unexamined.items(), key=lambda item: -item[1])
         for reason, count in reasons[:_REASONS]:
-            out.print(f"    {count} × {escape.printable(reason)}")  # noqa: RUF001
+            out.write(f"    {count} × {escape.printable(reason)}")  # noqa: RUF001
         if len(reasons) > _REASONS:
-            out.print(f"    … and {len(reasons) - _REASONS} more reasons")
+            out.write(f"    … and {len(reasons) - _REASONS} more reasons")
         if summary.skipped:
             skipped = ", ".join(
                 f"{n} {escape.printable(what)}{'s' if n > 1 else ''}"
                 for what, n in summary.skipped.items()
             )
-            out.print(f"not opened: {skipped}")
+            out.write(f"not opened: {skipped}")
 
     def _by_id(self, summary: SummaryRecord) -> None:
         if summary.suppressed:
             ids = ", ".join(f"{id_} {n}" for id_, n in summary.suppressed.items())
-            self._console.print(Text(f"suppressed: {escape.printable(ids)}"))
+            self._lines.write(f"suppressed: {escape.printable(ids)}")
         for category in Category:
             found = [
                 f"{escape.printable(each.id)} {each.count}"
@@ -177,7 +170,7 @@ class TextReport(Renderer):
             ]
             if found:
                 style = "" if category in (Category.MALWARE, Category.EXPLOIT) else "dim"
-                self._console.print(Text(f"{category}: {', '.join(found)}", style))
+                self._lines.write((f"{category}: {', '.join(found)}", style))
 
     def _made_by(self, summary: SummaryRecord) -> None:
         rate = "at once"
@@ -194,7 +187,7 @@ class TextReport(Renderer):
             ),
         ]
         for line in lines:
-            self._console.print(Text(line, "dim"))
+            self._lines.write((line, "dim"))
 
 
 def where(finding: FindingRecord) -> str:

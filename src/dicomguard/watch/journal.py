@@ -9,10 +9,12 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple, Self
+
+from msgspec.structs import astuple
 
 from dicomguard.errors import DicomguardError
 from dicomguard.files import same_but_ctime, sync_folder

@@ -5,7 +5,7 @@ A hospital's own addresses are private ones, and archives do write them; so they
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from dicomguard.detectors.text.paths import PRIVATE_HOST
 from dicomguard.detectors.text.signs import START, Scope, exploit, sign

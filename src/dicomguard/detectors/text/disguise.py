@@ -7,7 +7,8 @@ letters of two alphabets in one word are an everyday slip of the keyboard: those
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from dicomguard.detectors.text.signs import exploit
 from dicomguard.dicom import charset

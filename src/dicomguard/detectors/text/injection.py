@@ -7,7 +7,7 @@ tautology, a command with an operand.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from dicomguard.detectors.text.signs import END, START, Scope, exploit, sign
 from dicomguard.model import Confidence, Severity
