@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -255,8 +256,8 @@ def listed(
         timeout=60,
         check=False,
     )
-    lines = [line for line in done.stdout.splitlines() if b'"type": "file"' in line]
-    return done.returncode, {line.decode().split('"path": "')[1].split('", "')[0] for line in lines}
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return done.returncode, {line["path"] for line in lines if line["type"] == "file"}
 
 
 @pytest.fixture

@@ -92,6 +92,11 @@ class _Worker(Struct, eq=False):
     verdict: str = ""
     has_answered: bool = False
 
+    @property
+    def is_hungry(self) -> bool:
+        """Whether it has so little in hand that it is worth a message."""
+        return 2 * len(self.tasks) <= _FILES_AHEAD and 2 * self.ahead <= _BYTES_AHEAD
+
     def can_take(self, task: Task) -> bool:
         """Whether it may be given a file beside those that it has."""
         if not self.tasks:
@@ -204,7 +209,11 @@ class Crew:
         waiting = self._waiting
         while waiting:
             least = min(
-                (each for each in self._by_channel.values() if each.can_take(waiting[0])),
+                (
+                    each
+                    for each in self._by_channel.values()
+                    if each.is_hungry and each.can_take(waiting[0])
+                ),
                 key=lambda each: len(each.tasks),
                 default=None,
             )

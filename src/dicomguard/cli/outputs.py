@@ -139,7 +139,7 @@ class Reports:
     def file(self, report: Report, *, named: bool) -> None:
         """Write one file to all of them."""
         drawn = FileRecord.of(report, show_values=self._show_values)
-        plain = msgspec.structs.replace(drawn, drawing=UNSET)
+        plain = msgspec.structs.replace(drawn, drawing=UNSET) if drawn.drawing else drawn
         for renderer, draws in self._renderers:
             renderer.file(drawn if draws else plain, named=named)
 

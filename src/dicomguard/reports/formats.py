@@ -50,12 +50,12 @@ FORMATS = {
     "json": Format(
         renderer="dicomguard.reports.jsonl:JsonDocument",
         suffixes=(".json",),
-        begins=regex(rb'\{"type": "report"'),
+        begins=regex(rb'\{"type": ?"report"'),
     ),
     "jsonl": Format(
         renderer="dicomguard.reports.jsonl:JsonLines",
         suffixes=(".jsonl", ".ndjson"),
-        begins=regex(rb'\{"type": "(file|summary)"'),
+        begins=regex(rb'\{"type": ?"(file|summary)"'),
     ),
     "sarif": Format(
         renderer="dicomguard.reports.sarif:SarifLog",

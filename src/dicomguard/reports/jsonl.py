@@ -26,7 +26,7 @@ class JsonLines(Renderer):
 class JsonDocument(Renderer):
     """One object for the whole run, a line a file within it."""
 
-    _separator = f'{{"type": "report", "schema": {SCHEMA_VERSION}, "files": [\n'
+    _separator = f'{{"type":"report","schema":{SCHEMA_VERSION},"files":[\n'
 
     def file(self, record: FileRecord, *, named: bool) -> None:  # noqa: ARG002 (every file is in it)
         """Write one file's object."""
@@ -36,4 +36,4 @@ class JsonDocument(Renderer):
     def end(self, summary: SummaryRecord) -> None:
         """Write the summary, and close the document."""
         begin = "" if self._separator == ",\n" else self._separator
-        self._out.write(f'{begin}\n], "summary": {to_line(summary)}}}\n')
+        self._out.write(f'{begin}\n],"summary":{to_line(summary)}}}\n')

@@ -6,7 +6,7 @@ be shown is taken out here, once: a renderer cannot show the text of a value tha
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
 import msgspec
@@ -254,9 +254,12 @@ class Document(Struct, frozen=True, kw_only=True, tag_field="type", tag="report"
 
 def to_line(record: Struct) -> str:
     """A record as JSON, all of it ASCII and in one line."""
-    import json  # noqa: PLC0415 - people read text
+    try:
+        return msgspec.json.encode(record).decode("ascii")
+    except UnicodeError:  # it holds other characters, or bytes that are none
+        import json  # noqa: PLC0415 - few paths need escapes
 
-    return json.dumps(msgspec.to_builtins(record))
+        return json.dumps(msgspec.to_builtins(record), separators=(",", ":"))
 
 
 def to_json(record: Struct) -> dict[str, Any]:
@@ -282,8 +285,8 @@ def schema() -> str:
 def _iso_time(nanoseconds: int) -> str | None:
     """UTC to the second; None for a time that no calendar holds."""
     try:
-        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=nanoseconds // 10**9)
-    except OverflowError:
+        moment = datetime.fromtimestamp(nanoseconds // 10**9, UTC)
+    except (OverflowError, ValueError, OSError):
         return None
     return moment.isoformat(timespec="seconds")
 
