@@ -7,12 +7,12 @@ dropping matches elsewhere would be unsound: ``$a and not $b`` sees strings outs
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from itertools import accumulate, islice
 from typing import NamedTuple
 
-from dicomguard.dicom.layout import Data, Element, Layout, Span
+from dicomguard.dicom.layout import Concern, Data, Layout, Span, by_sort
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.model import Region
@@ -45,41 +45,58 @@ class Where(StrEnum):
     """Bytes after the data set, padding and gaps."""
 
 
-_UNEXPLAINED = (Region.TAIL, Region.PADDING, Region.GAP)
+def _of(*regions: Region) -> Concern[bool]:
+    return by_sort(lambda sort: sort.region in regions)
 
 
-def _is_text(span: Span) -> bool:
-    return isinstance(span.owner, Element) and span.owner.vr in TEXT_VRS
-
-
-def _those(holds: Callable[[Span], bool]) -> Callable[[Layout], _Placed]:
-    return lambda layout: _placed([span for span in layout.values() if holds(span)])
-
-
-_SPANS: dict[Where, Callable[[Layout], _Placed]] = {
-    Where.PREAMBLE: _those(lambda span: span.region is Region.PREAMBLE),
-    Where.META: _those(lambda span: span.region is Region.META),
-    Where.TEXT: _those(_is_text),
-    Where.PRIVATE: _those(lambda span: span.region is Region.PRIVATE),
-    Where.DOCUMENT: _those(lambda span: span.region is Region.DOCUMENT),
-    Where.NONPIXEL: _those(lambda span: span.region is not Region.PIXELS),
-    Where.TAIL: _those(lambda span: span.region in _UNEXPLAINED),
+_CONCERNS: dict[Where, Concern[bool]] = {
+    Where.PREAMBLE: _of(Region.PREAMBLE),
+    Where.META: _of(Region.META),
+    Where.TEXT: by_sort(lambda sort: sort.vr in TEXT_VRS),
+    Where.PRIVATE: _of(Region.PRIVATE),
+    Where.DOCUMENT: _of(Region.DOCUMENT),
+    Where.NONPIXEL: by_sort(lambda sort: sort.region is not Region.PIXELS),
+    Where.TAIL: _of(Region.TAIL, Region.PADDING, Region.GAP),
 }
+_PIXELS = _of(Region.PIXELS)
 
 
-class Buffer(NamedTuple):
-    """Gathered bytes and the way back: ``spans[i]`` was copied to ``starts[i]``."""
+class Extent(NamedTuple):
+    """Where a gathered run lies in its source."""
 
-    data: Data
-    starts: list[int]
-    spans: list[Span]
+    start: int
+    end: int
+
+
+class Buffer:
+    """Gathered bytes and the way back.
+
+    Args:
+        data: Runs of the source, each followed by `SEPARATOR` unless there is but one.
+        runs: Where they begin and end in the source.
+
+    Attributes:
+        data: The bytes.
+    """
+
+    def __init__(self, data: Data, runs: Sequence[tuple[int, int, object]]) -> None:
+        self.data = data
+        self._runs = runs
+        self._starts: list[int] = []
 
     def origin(self, offset: int, length: int) -> int | None:
         """Offset in the source of a match, None if the match reaches out of its value."""
-        index = bisect_right(self.starts, offset) - 1
-        span = self.spans[index]
-        within = offset - self.starts[index]
-        return span.start + within if within + length <= span.end - span.start else None
+        if not self._starts:
+            sizes = (end - start + len(SEPARATOR) for start, end, _ in self._runs)
+            self._starts = list(accumulate(sizes, initial=0))[:-1]
+        index = bisect_right(self._starts, offset) - 1
+        start, end, _ = self._runs[index]
+        within = offset - self._starts[index]
+        return start + within if within + length <= end - start else None
+
+    def extents(self, least: int) -> Iterator[Extent]:
+        """Where runs of so many bytes at least lie in the source."""
+        return (Extent(start, end) for start, end, _ in self._runs if end - start >= least)
 
 
 class Gathered:
@@ -114,30 +131,22 @@ def gather(source: Source, where: Where) -> Buffer:
         return _whole(source)
     if where is Where.PRINTABLE:
         return _printable(source)
-    return _joined(source.data, source.layout.derived(_SPANS[where]))
+    return _joined(source.data, source.layout.runs_of(_CONCERNS[where]))
 
 
 def _whole(source: Source) -> Buffer:
-    return Buffer(source.data, [0], [Span(0, len(source.data), Region.GAP, None, is_value=True)])
+    return Buffer(source.data, [(0, len(source.data), None)])
 
 
 def join(source: Source, spans: list[Span]) -> Buffer:
     """The bytes of the spans in one buffer, each followed by `SEPARATOR`."""
-    return _joined(source.data, _placed(spans))
+    return _joined(source.data, [(span.start, span.end, None) for span in spans])
 
 
-_Placed = tuple[list[int], list[Span]]
-"""Where in a buffer each span is put."""
-
-
-def _placed(spans: list[Span]) -> _Placed:
-    sizes = [span.end - span.start + len(SEPARATOR) for span in spans]
-    return list(accumulate(sizes, initial=0))[:-1], spans
-
-
-def _joined(data: Data, placed: _Placed) -> Buffer:
-    chunks = [data[span.start : span.end] for span in placed[1]]
-    return Buffer(SEPARATOR.join([*chunks, b""]), *placed)
+def _joined(data: Data, runs: Sequence[tuple[int, int, object]]) -> Buffer:
+    chunks = [data[start:end] for start, end, _ in runs]
+    chunks.append(b"")
+    return Buffer(SEPARATOR.join(chunks), runs)
 
 
 # ---------------------------------------------------------------------- what may be text
@@ -162,9 +171,9 @@ _COPIED = 64 << 20
 
 def _pixels(layout: Layout) -> list[Span]:
     return [
-        span
-        for span in layout.values()
-        if span.region is Region.PIXELS and span.end - span.start > _LONGEST
+        Span(start, end, Region.PIXELS, None, is_value=True)
+        for start, end, _ in layout.runs_of(_PIXELS)
+        if end - start > _LONGEST
     ]
 
 

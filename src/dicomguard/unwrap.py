@@ -218,9 +218,7 @@ def _by_value(
     """Guesses, for values at whose start nothing was recognised."""
     source = gathered.source
     inflated = source.layout.inflated
-    for span in gathered[Where.NONPIXEL].spans:
-        if span.end - span.start < _SMALLEST_VALUE:
-            continue
+    for span in gathered[Where.NONPIXEL].extents(_SMALLEST_VALUE):
         head = source.data[span.start : span.start + _SMALLEST_VALUE]
         if not head.translate(None, _TEXT):
             continue

@@ -9,7 +9,7 @@ from struct import pack
 
 from dicomguard.detectors.grouping import first_of
 from dicomguard.dicom import dictionary
-from dicomguard.dicom.layout import Element, Layout
+from dicomguard.dicom.layout import Element, Layout, Sort, by_sort
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import VRS
 from dicomguard.dicom.walker import DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE, TRANSFER_SYNTAX
@@ -190,7 +190,7 @@ class FileMetaDetector:
             kind = COINCIDENCE if source.data[128:132] == b"DICM" else NO_DICM
             region = layout.span_at(0).region
             yield source.finding(kind, 0, min(132, layout.size), region=region)
-        meta = layout.derived(_meta)
+        meta = layout.of(_is_meta)
         if meta:
             yield from _elements(source, meta)
             yield from _group_length(source, meta)
@@ -199,21 +199,19 @@ class FileMetaDetector:
             yield from _transfer_syntax(source, meta)
 
 
-def _meta(layout: Layout) -> list[Element]:
-    return [each for each in layout.elements if each.region is Region.META]
+@by_sort
+def _is_meta(sort: Sort) -> bool:
+    return sort.region is Region.META
 
 
-def _strangers(layout: Layout) -> list[Element]:
-    return [
-        each
-        for each in layout.elements
-        if each.group in _NOT_HERE and each.region is not Region.META
-    ]
+@by_sort
+def _is_stranger(sort: Sort) -> bool:
+    return sort.group in _NOT_HERE and sort.region is not Region.META
 
 
 def _misplaced(source: Source) -> Iterator[Finding]:
-    strangers = source.layout.derived(_strangers)
-    meta_end = max((each.end for each in source.layout.derived(_meta)), default=0)
+    strangers = source.layout.of(_is_stranger)
+    meta_end = max((each.end for each in source.layout.of(_is_meta)), default=0)
     if strangers and strangers[0].group == 0x0002 and strangers[0].start == meta_end:
         broken, *strangers = strangers
         yield from first_of(source, BAD_VR, (broken,), "file meta cannot be read beyond it")

@@ -15,7 +15,7 @@ from dicomguard.detectors import vendors
 from dicomguard.detectors.entropy import SAMPLE_BYTES, entropy
 from dicomguard.detectors.grouping import first_of
 from dicomguard.dicom import dictionary
-from dicomguard.dicom.layout import Element, Item, Layout
+from dicomguard.dicom.layout import Element, Item, Layout, Sort, by_sort
 from dicomguard.dicom.source import Source
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Severity
 
@@ -148,22 +148,37 @@ class _Private(NamedTuple):
 
 
 def _sorted(layout: Layout) -> _Private:
-    private = [each for each in layout.elements if each.is_private]
-    held = [each for each in private if each.element > 0xFF]
+    held = layout.of(_is_held)
     return _Private(
-        creators=[each for each in private if each.is_private_creator],
-        illegal=[each for each in private if _is_illegal(each)],
-        orphans=[each for each in held if each.creator is None and not _is_illegal(each)],
+        creators=layout.of(_is_creator),
+        illegal=layout.of(_is_illegal),
+        orphans=layout.of(_is_orphan),
         huge=[each for each in held if _is_huge(each)],
         odd=[each for each in held if _may_be_opaque(each)],
         known=list(_with_a_form(held)),
     )
 
 
-def _is_illegal(element: Element) -> bool:
-    number = element.element
+@by_sort
+def _is_held(sort: Sort) -> bool:
+    return sort.is_private and sort.element > 0xFF
+
+
+@by_sort
+def _is_creator(sort: Sort) -> bool:
+    return sort.is_private_creator
+
+
+@by_sort
+def _is_illegal(sort: Sort) -> bool:
+    number = sort.element
     in_block = number == 0 or 0x10 <= number <= 0xFF or number >= 0x1000
-    return not in_block or element.group in _ILLEGAL_GROUPS
+    return sort.is_private and (not in_block or sort.group in _ILLEGAL_GROUPS)
+
+
+@by_sort
+def _is_orphan(sort: Sort) -> bool:
+    return _is_held(sort) and sort.creator is None and not _is_illegal(sort)
 
 
 def _text(source: Source, element: Element) -> str:

@@ -24,7 +24,7 @@ from dicomguard.detectors.text import (
 )
 from dicomguard.detectors.text.signs import Scope, Sign
 from dicomguard.dicom import charset
-from dicomguard.dicom.layout import Element, Layout, Span, text_of
+from dicomguard.dicom.layout import Element, Layout, Sort, by_sort, text_of
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.gather import SEPARATOR
@@ -60,14 +60,13 @@ class TextDetector:
             return
         data = source.data
         values = [
-            (span.start, owner, data[span.start : span.end])
-            for span, owner in source.layout.derived(_texts)
+            (start, owner, data[start:end]) for start, end, owner in source.layout.derived(_texts)
         ]
         hits = _search(values, exact=True)
-        for span, owner in source.layout.derived(_long):
-            kind = form.look(owner, data[span.start : span.end])
+        for start, end, owner in source.layout.derived(_long):
+            kind = form.look(owner, data[start:end])
             if kind:
-                hits[kind].append(span.start)
+                hits[kind].append(start)
         everything = SEPARATOR.join([raw for _, _, raw in values])
         if everything.isascii() and b"\x1b" not in everything and not _SPELLED.search(everything):
             values = []  # they are read as they are stored
@@ -89,20 +88,23 @@ class TextDetector:
         yield from _findings(source, hits)
 
 
-def _texts(layout: Layout) -> list[tuple[Span, Element]]:
-    return [
-        (span, span.owner)
-        for span in layout.values()
-        if isinstance(span.owner, Element) and span.owner.vr in TEXT_VRS
-    ]
+@by_sort
+def _is_text(sort: Sort) -> bool:
+    return sort.vr in TEXT_VRS
 
 
-def _long(layout: Layout) -> list[tuple[Span, Element]]:
-    return [
-        (span, owner)
-        for span, owner in layout.derived(_texts)
-        if form.may_be_long(owner, span.end - span.start)
-    ]
+def _texts(layout: Layout) -> list[tuple[int, int, Element]]:
+    """Where each value begins and ends, and its element."""
+    texts = []
+    for start, end, mark in layout.runs_of(_is_text):
+        owner = mark.owner
+        assert isinstance(owner, Element)
+        texts.append((start, end, owner))
+    return texts
+
+
+def _long(layout: Layout) -> list[tuple[int, int, Element]]:
+    return [each for each in layout.derived(_texts) if form.may_be_long(each[2], each[1] - each[0])]
 
 
 _Value = tuple[int, Element, bytes]
@@ -139,8 +141,9 @@ def _search(values: Sequence[_Value], *, exact: bool) -> dict[FindingKind, list[
     return hits
 
 
-def _character_sets(layout: Layout) -> list[Element]:
-    return [each for each in layout.elements if each.tag == _CHARACTER_SET]
+@by_sort
+def _is_character_set(sort: Sort) -> bool:
+    return sort.tag == _CHARACTER_SET
 
 
 class _Terms:
@@ -149,7 +152,7 @@ class _Terms:
     def __init__(self, source: Source) -> None:
         self._declared = {
             element.parent: text_of(source.data, element).split("\\")
-            for element in source.layout.derived(_character_sets)
+            for element in source.layout.of(_is_character_set)
         }
 
     def of(self, element: Element) -> Sequence[str]:
