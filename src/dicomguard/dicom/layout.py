@@ -17,6 +17,8 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar, cast
 
+import msgspec
+
 from dicomguard.dicom.vr import LONG_VRS, TEXT_VRS
 from dicomguard.model import Region
 
@@ -105,9 +107,11 @@ by_sort: Callable[[Concern[T]], Concern[T]] = lru_cache(maxsize=_SORTS)
 """Makes a question about a sort one that is answered once."""
 
 
-@dataclass(slots=True, eq=False)
-class Element:
+class Element(msgspec.Struct, eq=False, gc=False):
     """One data element as it stands in the file.
+
+    There may be a million of them, and a structure of msgspec is made four times as fast as a
+    dataclass.
 
     Attributes:
         sort: Its tag, VR, private creator, encoding and region.
@@ -184,9 +188,12 @@ class Element:
         return self
 
 
-@dataclass(slots=True, eq=False)
-class Item:
-    """One item of a sequence, or one fragment of encapsulated data, counted from 0."""
+class Item(msgspec.Struct, eq=False):
+    """One item of a sequence, or one fragment of encapsulated data, counted from 0.
+
+    Unlike `Element` it is known to the collector of garbage, which lets go of what is nested deeply
+    without recursion.
+    """
 
     container: Element
     index: int
@@ -196,8 +203,7 @@ class Item:
 Owner = Element | Item | None
 
 
-@dataclass(slots=True, eq=False)
-class Cut:
+class Cut(msgspec.Struct, eq=False, gc=False):
     """Where a run of bytes begins that is no element's header and value.
 
     Attributes:

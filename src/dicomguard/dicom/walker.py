@@ -16,10 +16,11 @@ from __future__ import annotations
 import re
 import time
 import zlib
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from struct import Struct, pack
 from typing import Final, NamedTuple
+
+import msgspec
 
 from dicomguard.dicom import dictionary
 from dicomguard.dicom.budgets import Budgets
@@ -105,8 +106,7 @@ class _Holds(Enum):
     FRAGMENTS = auto()
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class _Frame:
+class _Frame(msgspec.Struct, eq=False, kw_only=True):
     """A container that is open: the data set, a sequence, an item or encapsulated data.
 
     ``end`` is its own end if it has a defined length, else that of what contains it. ``ordinary``
@@ -125,9 +125,9 @@ class _Frame:
     last_tag: int = -1
     highest: int = -1
     count: int = 0
-    seen: set[int] = field(default_factory=set)
-    creators: dict[int, str] = field(default_factory=dict)
-    runs: list[list[Element]] = field(default_factory=list)
+    seen: set[int] = msgspec.field(default_factory=set)
+    creators: dict[int, str] = msgspec.field(default_factory=dict)
+    runs: list[list[Element]] = msgspec.field(default_factory=list)
 
     def has_seen(self, tag: int) -> bool:
         """Whether a tag that is not above all others is one of them."""

@@ -95,16 +95,17 @@ def _is_text(sort: Sort) -> bool:
 
 def _texts(layout: Layout) -> list[tuple[int, int, Element]]:
     """Where each value begins and ends, and its element."""
-    texts = []
-    for start, end, mark in layout.runs_of(_is_text):
-        owner = mark.owner
-        assert isinstance(owner, Element)
-        texts.append((start, end, owner))
-    return texts
+    return [
+        (start, end, owner)
+        for start, end, mark in layout.runs_of(_is_text)
+        if isinstance(owner := mark.owner, Element)
+    ]
 
 
 def _long(layout: Layout) -> list[tuple[int, int, Element]]:
-    return [each for each in layout.derived(_texts) if form.may_be_long(each[2], each[1] - each[0])]
+    texts = layout.derived(_texts)
+    longest = {sort: form.longest(sort) for sort in {owner.sort for _, _, owner in texts}}
+    return [each for each in texts if each[1] - each[0] > longest[each[2].sort]]
 
 
 _Value = tuple[int, Element, bytes]
@@ -127,7 +128,7 @@ def _search(values: Sequence[_Value], *, exact: bool) -> dict[FindingKind, list[
         if not likely:
             continue
         holds = scope.holds
-        inside = [each for each in values if holds(each[1])]
+        inside = [each for each in values if holds(each[1].sort)]
         ends = list(accumulate(len(raw) + len(SEPARATOR) for _, _, raw in inside))
         joined = SEPARATOR.join([raw for _, _, raw in inside])
         lowered = joined.lower()
