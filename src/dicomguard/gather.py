@@ -12,9 +12,8 @@ from enum import StrEnum
 from itertools import accumulate, islice
 from typing import NamedTuple
 
-from dicomguard.dicom.layout import Concern, Data, Layout, Span, by_sort
+from dicomguard.dicom.layout import Concern, Data, Held, Layout, Span, by_sort, is_text
 from dicomguard.dicom.source import Source
-from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.model import Region
 
 SEPARATOR = bytes(16)
@@ -52,7 +51,7 @@ def _of(*regions: Region) -> Concern[bool]:
 _CONCERNS: dict[Where, Concern[bool]] = {
     Where.PREAMBLE: _of(Region.PREAMBLE),
     Where.META: _of(Region.META),
-    Where.TEXT: by_sort(lambda sort: sort.vr in TEXT_VRS),
+    Where.TEXT: is_text,
     Where.PRIVATE: _of(Region.PRIVATE),
     Where.DOCUMENT: _of(Region.DOCUMENT),
     Where.NONPIXEL: by_sort(lambda sort: sort.region is not Region.PIXELS),
@@ -68,6 +67,16 @@ class Extent(NamedTuple):
     end: int
 
 
+class _Piece(NamedTuple):
+    """A run that is no value, from ``value`` on."""
+
+    value: int
+    end: int
+
+
+_Run = Held | _Piece
+
+
 class Buffer:
     """Gathered bytes and the way back.
 
@@ -79,7 +88,7 @@ class Buffer:
         data: The bytes.
     """
 
-    def __init__(self, data: Data, runs: Sequence[tuple[int, int, object]]) -> None:
+    def __init__(self, data: Data, runs: Sequence[_Run]) -> None:
         self.data = data
         self._runs = runs
         self._starts: list[int] = []
@@ -87,16 +96,18 @@ class Buffer:
     def origin(self, offset: int, length: int) -> int | None:
         """Offset in the source of a match, None if the match reaches out of its value."""
         if not self._starts:
-            sizes = (end - start + len(SEPARATOR) for start, end, _ in self._runs)
+            sizes = (each.end - each.value + len(SEPARATOR) for each in self._runs)
             self._starts = list(accumulate(sizes, initial=0))[:-1]
         index = bisect_right(self._starts, offset) - 1
-        start, end, _ = self._runs[index]
+        run = self._runs[index]
         within = offset - self._starts[index]
-        return start + within if within + length <= end - start else None
+        return run.value + within if within + length <= run.end - run.value else None
 
     def extents(self, least: int) -> Iterator[Extent]:
         """Where runs of so many bytes at least lie in the source."""
-        return (Extent(start, end) for start, end, _ in self._runs if end - start >= least)
+        return (
+            Extent(each.value, each.end) for each in self._runs if each.end - each.value >= least
+        )
 
 
 class Gathered:
@@ -131,20 +142,20 @@ def gather(source: Source, where: Where) -> Buffer:
         return _whole(source)
     if where is Where.PRINTABLE:
         return _printable(source)
-    return _joined(source.data, source.layout.runs_of(_CONCERNS[where]))
+    return _joined(source.data, source.layout.values_of(_CONCERNS[where]))
 
 
 def _whole(source: Source) -> Buffer:
-    return Buffer(source.data, [(0, len(source.data), None)])
+    return Buffer(source.data, [_Piece(0, len(source.data))])
 
 
 def join(source: Source, spans: list[Span]) -> Buffer:
     """The bytes of the spans in one buffer, each followed by `SEPARATOR`."""
-    return _joined(source.data, [(span.start, span.end, None) for span in spans])
+    return _joined(source.data, [_Piece(span.start, span.end) for span in spans])
 
 
-def _joined(data: Data, runs: Sequence[tuple[int, int, object]]) -> Buffer:
-    chunks = [data[start:end] for start, end, _ in runs]
+def _joined(data: Data, runs: Sequence[_Run]) -> Buffer:
+    chunks = [data[each.value : each.end] for each in runs]
     chunks.append(b"")
     return Buffer(SEPARATOR.join(chunks), runs)
 
@@ -171,9 +182,9 @@ _COPIED = 64 << 20
 
 def _pixels(layout: Layout) -> list[Span]:
     return [
-        Span(start, end, Region.PIXELS, None, is_value=True)
-        for start, end, _ in layout.runs_of(_PIXELS)
-        if end - start > _LONGEST
+        Span(each.value, each.end, Region.PIXELS, None, is_value=True)
+        for each in layout.values_of(_PIXELS)
+        if each.end - each.value > _LONGEST
     ]
 
 

@@ -304,8 +304,8 @@ def _files_within(source: Source, found: Sequence[Finding]) -> dict[tuple[int, i
     What begins where the source does has been looked at with it.
     """
     files = {
-        (start, end): "the encapsulated document"
-        for start, end, _ in source.layout.runs_of(_is_document)
+        (each.value, each.end): "the encapsulated document"
+        for each in source.layout.values_of(_is_document)
     }
     for each in found:
         if each.kind.id != THIRD_PARTY.id:

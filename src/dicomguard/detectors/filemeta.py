@@ -142,6 +142,7 @@ MISPLACED = FindingKind(
     reference="PS3.10 section 7.1, PS3.7 section 6.3",
 )
 
+_INSTANCE_MISMATCH = replace(CLASS_MISMATCH, category=Category.INVENTORY, severity=Severity.INFO)
 _OTHER_VR = replace(BAD_VR, category=Category.CONFORMANCE, severity=Severity.LOW)
 """A VR of the standard, but not this element's: untidy, and no reader's undoing."""
 
@@ -226,11 +227,10 @@ def _elements(source: Source, meta: list[Element]) -> Iterator[Finding]:
         if element.tag in seen:
             hits[DUPLICATE].append(element)
         seen.add(element.tag)
-        if element.implicit and not is_implicit:
-            hits[BAD_VR].append(element)
-        elif element.vr not in _allowed_vrs(element):
-            hits[BAD_VR if element.vr.encode() not in VRS else _OTHER_VR].append(element)
-        if element.element not in _KNOWN or element.tag == _PRIVATE_INFORMATION:
+        flaw = BAD_VR if element.implicit and not is_implicit else _of_vr(element.sort)
+        if flaw is not None:
+            hits[flaw].append(element)
+        if _may_be_private(element.sort):
             is_small = element.element in _KNOWN and element.end - element.value <= _LARGE
             hits[_SMALL_PRIVATE if is_small else PRIVATE].append(element)
         if element.tag in _TITLES_AND_ADDRESSES and _INJECTED.search(
@@ -245,9 +245,17 @@ def _elements(source: Source, meta: list[Element]) -> Iterator[Finding]:
         yield from first_of(source, _OTHER_VR, meta[:1], "implicit VR throughout")
 
 
-def _allowed_vrs(element: Element) -> tuple[str, ...]:
-    known = dictionary.public_vr(element.tag)
-    return (known, "UN") if known else (element.vr,)
+@by_sort
+def _of_vr(sort: Sort) -> FindingKind | None:
+    """What is wrong with the VR of an element; None if nothing is."""
+    if sort.vr in (dictionary.public_vr(sort.tag) or sort.vr, "UN"):
+        return None
+    return BAD_VR if sort.vr.encode() not in VRS else _OTHER_VR
+
+
+@by_sort
+def _may_be_private(sort: Sort) -> bool:
+    return sort.element not in _KNOWN or sort.tag == _PRIVATE_INFORMATION
 
 
 def _group_length(source: Source, meta: list[Element]) -> Iterator[Finding]:
@@ -275,10 +283,7 @@ def _identity(source: Source) -> Iterator[Finding]:
     dataset = inflated.layout if inflated else source.layout
     pairs = (
         (0x00020002, 0x00080016, "SOP Class UID", CLASS_MISMATCH),
-        (
-            *(0x00020003, 0x00080018, "SOP Instance UID"),
-            replace(CLASS_MISMATCH, category=Category.INVENTORY, severity=Severity.INFO),
-        ),
+        (0x00020003, 0x00080018, "SOP Instance UID", _INSTANCE_MISMATCH),
     )
     for in_meta, in_dataset, name, kind in pairs:
         one, other = source.layout.text(source.data, in_meta), dataset.text(data, in_dataset)

@@ -148,11 +148,12 @@ class _Private(NamedTuple):
 
 
 def _sorted(layout: Layout) -> _Private:
-    held = layout.of(_is_held)
+    private = layout.of(_is_private)
+    held = [each for each in private if each.element > 0xFF]
     return _Private(
-        creators=layout.of(_is_creator),
-        illegal=layout.of(_is_illegal),
-        orphans=layout.of(_is_orphan),
+        creators=[each for each in private if each.is_private_creator],
+        illegal=[each for each in private if _is_illegal(each.sort)],
+        orphans=[each for each in held if each.creator is None and not _is_illegal(each.sort)],
         huge=[each for each in held if _is_huge(each)],
         odd=[each for each in held if _may_be_opaque(each)],
         known=list(_with_a_form(held)),
@@ -160,25 +161,15 @@ def _sorted(layout: Layout) -> _Private:
 
 
 @by_sort
-def _is_held(sort: Sort) -> bool:
-    return sort.is_private and sort.element > 0xFF
-
-
-@by_sort
-def _is_creator(sort: Sort) -> bool:
-    return sort.is_private_creator
+def _is_private(sort: Sort) -> bool:
+    return sort.is_private
 
 
 @by_sort
 def _is_illegal(sort: Sort) -> bool:
     number = sort.element
     in_block = number == 0 or 0x10 <= number <= 0xFF or number >= 0x1000
-    return sort.is_private and (not in_block or sort.group in _ILLEGAL_GROUPS)
-
-
-@by_sort
-def _is_orphan(sort: Sort) -> bool:
-    return _is_held(sort) and sort.creator is None and not _is_illegal(sort)
+    return not in_block or sort.group in _ILLEGAL_GROUPS
 
 
 def _text(source: Source, element: Element) -> str:

@@ -10,9 +10,8 @@ from dicomguard import naming
 from dicomguard.detectors.entropy import entropy
 from dicomguard.detectors.image import frame_bits, frames, image_bytes
 from dicomguard.detectors.tiff import is_tiff
-from dicomguard.dicom.layout import Element, Item, Layout, Sort, Span, by_sort, number_of
+from dicomguard.dicom.layout import Element, Item, Layout, Sort, Span, by_sort, is_text, number_of
 from dicomguard.dicom.source import Source
-from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.dicom.walker import (
     DEFLATED,
     ENCAPSULATED_DOCUMENT,
@@ -125,8 +124,8 @@ class UnexplainedDetector:
 
 def _unexplained(layout: Layout) -> list[Span]:
     return [
-        Span(start, end, mark.sort.region, mark.owner, is_value=True)
-        for start, end, mark in layout.runs_of(_is_unexplained)
+        Span(each.value, each.end, each.sort.region, each.owner, is_value=True)
+        for each in layout.values_of(_is_unexplained)
     ]
 
 
@@ -177,7 +176,7 @@ def _texts(layout: Layout) -> list[Element]:
 @by_sort
 def _is_text(sort: Sort) -> bool:
     return (
-        sort.vr in TEXT_VRS
+        is_text(sort)
         # A private element's VR that is not written is a dictionary's guess.
         and not (sort.implicit and sort.is_private)
         and sort.region is not Region.META
@@ -202,7 +201,13 @@ def _is_measured(sort: Sort) -> bool:
 def _value_slack(source: Source) -> Iterator[Finding]:
     texts: list[Finding] = []
     count = 0
-    for element in source.layout.derived(_texts):
+    find = source.data.find
+    ended = [
+        each
+        for each in source.layout.derived(_texts)
+        if find(b"\0", each.value, each.end - _SLACK_TEXT_BYTES + 1) >= 0
+    ]
+    for element in ended:
         hidden = _text_slack(source, element)
         count += hidden is not None
         if hidden is not None and not texts:
@@ -232,7 +237,7 @@ def _slack(
 
 def _text_slack(source: Source, element: Element) -> int | None:
     """Where text that is hidden behind a NUL begins; None if there is none worth the name."""
-    found = source.data.find(b"\0", element.value, element.end - _SLACK_TEXT_BYTES + 1)
+    found = source.data.find(b"\0", element.value, element.end)
     if found >= 0 and len(source.data[found : element.end].strip(b"\0 ")) >= _SLACK_TEXT_BYTES:
         return found
     return None

@@ -10,12 +10,14 @@ from __future__ import annotations
 import mmap
 import sys
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+from itertools import chain, compress
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -31,6 +33,10 @@ UNDEFINED_LENGTH = 0xFFFFFFFF
 
 _PATH_LEVELS = 12
 """A tag path deeper than this is shown without its middle."""
+
+_START, _VALUE, _SORT = attrgetter("start"), attrgetter("value"), attrgetter("sort")
+_FEW = 8
+"""Of so many one at most is looked up by sort, instead of looking at all."""
 
 NOWHERE = sys.maxsize
 """Beyond the end of any file."""
@@ -105,6 +111,12 @@ def bare_sort(region: Region) -> Sort:
 Concern = Callable[[Sort], T]
 by_sort: Callable[[Concern[T]], Concern[T]] = lru_cache(maxsize=_SORTS)
 """Makes a question about a sort one that is answered once."""
+
+
+@by_sort
+def is_text(sort: Sort) -> bool:
+    """Whether values are character strings."""
+    return sort.vr in TEXT_VRS
 
 
 class Element(msgspec.Struct, eq=False, gc=False):
@@ -193,11 +205,28 @@ class Item(msgspec.Struct, eq=False):
 
     Unlike `Element` it is known to the collector of garbage, which lets go of what is nested deeply
     without recursion.
+
+    Attributes:
+        container: Whose value it is in.
+        index: Its number.
+        start: Offset of its tag.
+        value: Beyond the end of any file, as of a `Cut` that is structure.
     """
 
     container: Element
     index: int
     start: int
+    value: ClassVar[int] = NOWHERE
+
+    @property
+    def sort(self) -> Sort:
+        """As of a `Cut`."""
+        return bare_sort(self.container.sort.region)
+
+    @property
+    def owner(self) -> Item:
+        """Itself: whose its header is."""
+        return self
 
 
 Owner = Element | Item | None
@@ -219,8 +248,22 @@ class Cut(msgspec.Struct, eq=False, gc=False):
     owner: Owner
 
 
-Run = tuple[int, int, Element | Cut]
-"""Where a value, or a run of unexplained bytes, begins and ends, and what it began with."""
+class Loose(NamedTuple):
+    """Bytes from ``value`` to ``end`` that are no structure, and not just an element's value.
+
+    Fragments are, the preamble, and what nothing explains; ``sort`` and ``owner`` are as of `Cut`.
+    """
+
+    value: int
+    end: int
+    sort: Sort
+    owner: Owner
+
+
+Held = Element | Loose
+"""A value that is not empty, or unexplained bytes."""
+
+H = TypeVar("H", Element, Held)
 
 
 def tag_path(owner: Owner) -> str:
@@ -340,7 +383,7 @@ class Layout:
         limits: Budgets that were exceeded, in words; the walk is not complete if there is one.
         inflated: The deflated data set, where there is one.
         marks: Where spans begin, in file order: an element is the beginning of its header and of
-            its value.
+            its value, an item that of its header.
     """
 
     size: int
@@ -355,7 +398,7 @@ class Layout:
     oddities: list[Oddity] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
     inflated: Inflated | None = None
-    marks: list[Element | Cut] = field(default_factory=list)
+    marks: list[Element | Item | Cut] = field(default_factory=list)
     _derived: dict[object, Any] = field(default_factory=dict)
 
     def cut(self, start: int, region: Region, owner: Owner, *, is_value: bool) -> None:
@@ -381,7 +424,7 @@ class Layout:
 
     def spans(self) -> Iterator[Span]:
         """All spans in file order; together they are exactly ``[0, size)``."""
-        for mark, end in zip(self.marks, self.derived(_ends), strict=True):
+        for mark, end in zip(self.marks, _ends(self), strict=True):
             yield from _spans_of(mark, end)
 
     def span_at(self, offset: int) -> Span:
@@ -392,26 +435,26 @@ class Layout:
         """
         if not 0 <= offset < self.size:
             raise IndexError(offset)
-        index = bisect_right(self.derived(_starts), offset) - 1
-        spans = _spans_of(self.marks[index], self.derived(_ends)[index])
-        return next(span for span in spans if offset < span.end)
+        marks = self.marks
+        index = bisect_right(marks, offset, key=_START)
+        end = marks[index].start if index < len(marks) else self.size
+        return next(span for span in _spans_of(marks[index - 1], end) if offset < span.end)
 
     def values(self) -> Iterator[Span]:
         """Spans of values and of unexplained bytes: everything but structure."""
         return (span for span in self.spans() if span.is_value)
 
-    def runs_of(self, concerns: Concern[object]) -> list[Run]:
+    def values_of(self, concerns: Concern[object]) -> list[Held]:
         """Values and unexplained bytes of the sorts that concern somebody, in file order.
 
         Args:
             concerns: Says so of a sort (`by_sort`).
         """
-        key = Cut, concerns
+        key = Held, concerns
         if key not in self._derived:
-            chosen = set(filter(concerns, self.derived(_sorts_of_runs)))
-            runs = self.derived(_runs) if chosen else []
-            self._derived[key] = [run for run in runs if run[2].sort in chosen]
-        return cast("list[Run]", self._derived[key])
+            values, groups = self.derived(_held), self.derived(_held_by_sort)
+            self._derived[key] = _concerned(values, groups, concerns)
+        return cast("list[Held]", self._derived[key])
 
     def of(self, concerns: Concern[object]) -> list[Element]:
         """The elements of the sorts that concern somebody, in file order.
@@ -421,9 +464,7 @@ class Layout:
         """
         key = Element, concerns
         if key not in self._derived:
-            chosen = set(filter(concerns, self.derived(_sorts)))
-            elements = self.elements if chosen else []
-            self._derived[key] = [each for each in elements if each.sort in chosen]
+            self._derived[key] = _concerned(self.elements, self.derived(_by_sort), concerns)
         return cast("list[Element]", self._derived[key])
 
     def derived(self, derive: Callable[[Layout], T]) -> T:
@@ -449,7 +490,7 @@ class Layout:
 
 def in_order(*lists: Sequence[Element]) -> list[Element]:
     """The elements of all lists in file order, each of them once."""
-    return sorted({each for elements in lists for each in elements}, key=attrgetter("start"))
+    return sorted({each for elements in lists for each in elements}, key=_START)
 
 
 def _sort_within(owner: Owner, region: Region) -> Sort:
@@ -460,15 +501,14 @@ def _sort_within(owner: Owner, region: Region) -> Sort:
     return sort_of(sort.tag, sort.vr, sort.creator, sort.implicit, sort.big_endian, region)
 
 
-def _starts(layout: Layout) -> list[int]:
-    return [mark.start for mark in layout.marks]
-
-
 def _ends(layout: Layout) -> list[int]:
-    return [*layout.derived(_starts)[1:], layout.size] if layout.marks else []
+    """Where what begins at each mark ends: at the next one."""
+    ends = [mark.start for mark in layout.marks]
+    ends.append(layout.size)
+    return ends[1:]
 
 
-def _spans_of(mark: Element | Cut, end: int) -> Iterator[Span]:
+def _spans_of(mark: Element | Item | Cut, end: int) -> Iterator[Span]:
     """What begins at a mark, up to the next one."""
     region, owner = mark.sort.region, mark.owner
     if mark.start < min(mark.value, end):
@@ -477,17 +517,40 @@ def _spans_of(mark: Element | Cut, end: int) -> Iterator[Span]:
         yield Span(mark.value, end, region, owner, is_value=True)
 
 
-def _runs(layout: Layout) -> list[Run]:
-    pairs = zip(layout.marks, layout.derived(_ends), strict=True)
-    return [(mark.value, end, mark) for mark, end in pairs if mark.value < end]
+def _held(layout: Layout) -> list[Held]:
+    """What `Layout.values` has. The value of an element ends where that does, if it has one."""
+    return [
+        mark if type(mark) is Element else Loose(mark.value, end, mark.sort, mark.owner)
+        for mark, end in zip(layout.marks, _ends(layout), strict=True)
+        if mark.value < end
+    ]
 
 
-def _sorts(layout: Layout) -> set[Sort]:
-    return {each.sort for each in layout.elements}
+def _by_sort(layout: Layout) -> Mapping[Sort, list[Element]]:
+    return _grouped(layout.elements)
 
 
-def _sorts_of_runs(layout: Layout) -> set[Sort]:
-    return {mark.sort for _, _, mark in layout.derived(_runs)}
+def _held_by_sort(layout: Layout) -> Mapping[Sort, list[Held]]:
+    return _grouped(layout.derived(_held))
+
+
+def _grouped(those: list[H]) -> Mapping[Sort, list[H]]:
+    groups: dict[Sort, list[H]] = defaultdict(list)
+    for each in those:
+        groups[each.sort].append(each)
+    return groups
+
+
+def _concerned(
+    those: list[H], groups: Mapping[Sort, list[H]], concerns: Concern[object]
+) -> list[H]:
+    """Those whose sort concerns somebody, in their order."""
+    chosen = set(filter(concerns, groups))
+    if len(chosen) == len(groups):
+        return those
+    if sum(len(groups[sort]) for sort in chosen) < len(those) // _FEW:
+        return sorted(chain.from_iterable(groups[sort] for sort in chosen), key=_VALUE)
+    return list(compress(those, map(chosen.__contains__, map(_SORT, those))))
 
 
 def text_of(data: Data, element: Element) -> str:

@@ -14,9 +14,9 @@ from dicomguard.dicom.layout import Data, Layout, Sort, by_sort
 from dicomguard.dicom.walker import TRANSFER_SYNTAX, walk
 from dicomguard.model import Region
 
-_SHAPES = 1024
+_SHAPES = 64
 """Sizes of files and numbers of elements that are remembered; a layout is kept when both have come
-before."""
+before, and not so long ago that it would be forgotten before it comes again."""
 _KEPT = 32
 """Layouts that are kept, the last ones that were of use."""
 _LONGEST = 1 << 15
@@ -92,11 +92,12 @@ def _kept(data: Data, layout: Layout) -> _Kept | None:
         return None
     last = layout.elements[-1]
     length = last.value if last.end == layout.size and not last.is_container else layout.size
-    if length > _LONGEST or layout.runs_of(_is_unexplained):
+    if length > _LONGEST or layout.values_of(_is_unexplained):
         return None
     mask = bytearray(b"\xff") * length
-    for start, end, _ in layout.runs_of(_is_skipped):
-        mask[start:end] = bytes(min(end, length) - start)
+    for each in layout.values_of(_is_skipped):
+        if each.value < length:
+            mask[each.value : each.end] = bytes(each.end - each.value)
     bits = int.from_bytes(mask, "little")
     return _Kept(length, bits, int.from_bytes(data[:length], "little") & bits, layout)
 

@@ -26,9 +26,7 @@ from dicomguard.dicom import dictionary
 from dicomguard.dicom.budgets import Budgets
 from dicomguard.dicom.inflate import inflate
 from dicomguard.dicom.layout import (
-    NOWHERE,
     UNDEFINED_LENGTH,
-    Cut,
     Data,
     Element,
     Inflated,
@@ -39,7 +37,6 @@ from dicomguard.dicom.layout import (
     Owner,
     Sort,
     StreamError,
-    bare_sort,
     sort_of,
 )
 from dicomguard.dicom.vr import LONG_VRS, TEXT_VRS, VRS
@@ -564,7 +561,8 @@ class _Walker:
         self.steps += 1
         item = Item(container, frame.count, position)
         frame.count += 1
-        self.layout.cut(position, frame.region, item, is_value=False)
+        self.layout.drop_empty(position)
+        self.layout.marks.append(item)
         start, is_defined = position + 8, length != UNDEFINED_LENGTH
         end = start + length if is_defined else frame.end
         if end > frame.end:
@@ -820,29 +818,31 @@ class _Walker:
         if frame.implicit and owner.sort.vr == "UN":
             return position  # each of its items may be in explicit VR
         read = _implicit_run if frame.implicit else _explicit_run
-        sort, last, most = bare_sort(frame.region), frame.end - 16, self._unasked()
+        unpack, marks, elements = _IMPLICIT_KEY.unpack_from, layout.marks, layout.elements
+        last, frame_end, most = frame.end - 16, frame.end, self._unasked()
+        unasked = most
         while most > 1 and position <= last:
-            key, length = _IMPLICIT_KEY.unpack_from(data, position)
+            key, length = unpack(data, position)
             start = position + 8
             end = start + length
-            if key != _ITEM_TAG or end > frame.end or length == UNDEFINED_LENGTH:
+            if key != _ITEM_TAG or end > frame_end or length == UNDEFINED_LENGTH:
                 break
             item = Item(owner, frame.count, position)
             run = read(data, ordinary, start, end, highest=-1, parent=item, most=most - 1)
             if not run:
                 break
             frame.count += 1
-            steps = len(run) + 1
-            self.steps += steps
-            most -= steps
-            layout.drop_empty(position)
-            layout.marks.append(Cut(position, NOWHERE, sort, item))
+            most -= len(run) + 1
+            if marks[-1].start == position:
+                marks.pop()
+            marks.append(item)
             position = run[-1].end
             if position < end:
                 self._follow(self._open_item(frame, item, end, implicit=frame.implicit), run)
                 break
-            layout.marks += run
-            layout.elements += run
+            marks += run
+            elements += run
+        self.steps += unasked - most
         return position
 
     # ------------------------------------------------------------------ small things
@@ -902,26 +902,28 @@ def _explicit_run(
     """Ordinary elements of explicit VR, of ascending tags above ``highest``, that fit."""
     run: list[Element] = []
     last = end - 8
-    unpack, find, append = _EXPLICIT_KEY.unpack_from, ordinary.get, run.append
-    while position <= last and most:
-        key, length = unpack(data, position)
-        sort = find(key)
-        if sort is None or sort.tag <= highest:
-            break
-        value = position + 8
-        if sort.header == 12:
-            if length or value + 4 > end:
+    unpack, append = _EXPLICIT_KEY.unpack_from, run.append
+    try:
+        for _ in range(most):
+            if position > last:
                 break
-            (length,) = _LITTLE_32.unpack_from(data, value)
-            if length == UNDEFINED_LENGTH:
+            key, length = unpack(data, position)
+            sort = ordinary[key]
+            tag, header = sort.tag, sort.header
+            value = position + header
+            if header == 12:
+                if length or value > end:
+                    break
+                (length,) = _LITTLE_32.unpack_from(data, position + 8)
+                if length == UNDEFINED_LENGTH:
+                    break
+            after = value + length
+            if tag <= highest or after > end:
                 break
-            value += 4
-        after = value + length
-        if after > end:
-            break
-        append(Element(sort, position, value, after, length, parent))
-        highest, position = sort.tag, after
-        most -= 1
+            append(Element(sort, position, value, after, length, parent))
+            highest, position = tag, after
+    except KeyError:  # quicker than to ask first
+        pass
     return run
 
 
@@ -938,16 +940,21 @@ def _implicit_run(
     """Ordinary elements of implicit VR, of ascending tags above ``highest``, that fit."""
     run: list[Element] = []
     last = end - 8
-    while position <= last and most:
-        key, length = _IMPLICIT_KEY.unpack_from(data, position)
-        sort = ordinary.get(key)
-        value = position + 8
-        after = value + length
-        if sort is None or sort.tag <= highest or after > end or length == UNDEFINED_LENGTH:
-            break
-        run.append(Element(sort, position, value, after, length, parent))
-        highest, position = sort.tag, after
-        most -= 1
+    unpack, append = _IMPLICIT_KEY.unpack_from, run.append
+    try:
+        for _ in range(most):
+            if position > last:
+                break
+            key, length = unpack(data, position)
+            sort = ordinary[key]
+            tag, value = sort.tag, position + 8
+            after = value + length
+            if tag <= highest or after > end or length == UNDEFINED_LENGTH:
+                break
+            append(Element(sort, position, value, after, length, parent))
+            highest, position = tag, after
+    except KeyError:  # quicker than to ask first
+        pass
     return run
 
 

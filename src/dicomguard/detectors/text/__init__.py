@@ -24,9 +24,8 @@ from dicomguard.detectors.text import (
 )
 from dicomguard.detectors.text.signs import Scope, Sign
 from dicomguard.dicom import charset
-from dicomguard.dicom.layout import Element, Layout, Sort, by_sort, text_of
+from dicomguard.dicom.layout import Element, Layout, Sort, by_sort, is_text, text_of
 from dicomguard.dicom.source import Source
-from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.gather import SEPARATOR
 from dicomguard.model import Finding, FindingKind
 from dicomguard.patterns import Patterns, literal
@@ -88,17 +87,12 @@ class TextDetector:
         yield from _findings(source, hits)
 
 
-@by_sort
-def _is_text(sort: Sort) -> bool:
-    return sort.vr in TEXT_VRS
-
-
 def _texts(layout: Layout) -> list[tuple[int, int, Element]]:
     """Where each value begins and ends, and its element."""
     return [
-        (start, end, owner)
-        for start, end, mark in layout.runs_of(_is_text)
-        if isinstance(owner := mark.owner, Element)
+        (each.value, each.end, owner)
+        for each in layout.values_of(is_text)
+        if isinstance(owner := each.owner, Element)
     ]
 
 
