@@ -12,6 +12,8 @@ from enum import StrEnum
 from itertools import accumulate, islice
 from typing import NamedTuple
 
+import msgspec
+
 from dicomguard.dicom.layout import Concern, Data, Held, Layout, Span, by_sort, is_text
 from dicomguard.dicom.source import Source
 from dicomguard.model import Region
@@ -60,7 +62,7 @@ _CONCERNS: dict[Where, Concern[bool]] = {
 _PIXELS = _of(Region.PIXELS)
 
 
-class Extent(NamedTuple):
+class Extent(msgspec.Struct, frozen=True, gc=False):
     """Where a gathered run lies in its source."""
 
     start: int

@@ -14,7 +14,7 @@ from dicomguard.dicom.layout import Data, Layout, Sort, by_sort
 from dicomguard.dicom.walker import TRANSFER_SYNTAX, walk
 from dicomguard.model import Region
 
-_SHAPES = 64
+_SHAPES = 32
 """Sizes of files and numbers of elements that are remembered; a layout is kept when both have come
 before, and not so long ago that it would be forgotten before it comes again."""
 _KEPT = 32

@@ -14,6 +14,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 
+from msgspec import structs
+
 from dicomguard.detectors.text import (
     addresses,
     disguise,
@@ -24,7 +26,7 @@ from dicomguard.detectors.text import (
 )
 from dicomguard.detectors.text.signs import Scope, Sign
 from dicomguard.dicom import charset
-from dicomguard.dicom.layout import Element, Layout, Sort, by_sort, is_text, text_of
+from dicomguard.dicom.layout import Element, Held, Layout, Sort, by_sort, is_text, text_of
 from dicomguard.dicom.source import Source
 from dicomguard.gather import SEPARATOR
 from dicomguard.model import Finding, FindingKind
@@ -59,13 +61,14 @@ class TextDetector:
             return
         data = source.data
         values = [
-            (start, owner, data[start:end]) for start, end, owner in source.layout.derived(_texts)
+            (each.value, each, data[each.value : each.end])
+            for each in source.layout.derived(_texts)
         ]
         hits = _search(values, exact=True)
-        for start, end, owner in source.layout.derived(_long):
-            kind = form.look(owner, data[start:end])
+        for each in source.layout.derived(_long):
+            kind = form.look(each, data[each.value : each.end])
             if kind:
-                hits[kind].append(start)
+                hits[kind].append(each.value)
         everything = SEPARATOR.join([raw for _, _, raw in values])
         if everything.isascii() and b"\x1b" not in everything and not _SPELLED.search(everything):
             values = []  # they are read as they are stored
@@ -87,19 +90,23 @@ class TextDetector:
         yield from _findings(source, hits)
 
 
-def _texts(layout: Layout) -> list[tuple[int, int, Element]]:
-    """Where each value begins and ends, and its element."""
+def _texts(layout: Layout) -> list[Element]:
+    """The values that are text, each as all that its element holds."""
     return [
-        (each.value, each.end, owner)
-        for each in layout.values_of(is_text)
-        if isinstance(owner := each.owner, Element)
+        each if type(each) is Element else _as_value(each) for each in layout.values_of(is_text)
     ]
 
 
-def _long(layout: Layout) -> list[tuple[int, int, Element]]:
+def _as_value(loose: Held) -> Element:
+    """What is in the place of a value, and can be read as it, as that of its element."""
+    assert isinstance(loose.owner, Element)
+    return structs.replace(loose.owner, value=loose.value, end=loose.end)
+
+
+def _long(layout: Layout) -> list[Element]:
     texts = layout.derived(_texts)
-    longest = {sort: form.longest(sort) for sort in {owner.sort for _, _, owner in texts}}
-    return [each for each in texts if each[1] - each[0] > longest[each[2].sort]]
+    longest = {sort: form.longest(sort) for sort in {each.sort for each in texts}}
+    return [each for each in texts if each.end - each.value > longest[each.sort]]
 
 
 _Value = tuple[int, Element, bytes]
