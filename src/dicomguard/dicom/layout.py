@@ -96,8 +96,8 @@ class Sort:
         return self.is_private and 0x10 <= self.tag & 0xFFFF <= 0xFF
 
 
-_SORTS = 8192
-"""Sorts that are remembered: several times as many as the files of one archive have."""
+_SORTS = 4096
+"""Sorts that are remembered: more than the files of one archive have."""
 
 sort_of = lru_cache(maxsize=_SORTS)(Sort)
 """The sort with these attributes, the same one each time as long as it is remembered."""
@@ -440,17 +440,13 @@ class Layout:
         end = marks[index].start if index < len(marks) else self.size
         return next(span for span in _spans_of(marks[index - 1], end) if offset < span.end)
 
-    def values(self) -> Iterator[Span]:
-        """Spans of values and of unexplained bytes: everything but structure."""
-        return (span for span in self.spans() if span.is_value)
-
     def values_of(self, concerns: Concern[object]) -> list[Held]:
         """Values and unexplained bytes of the sorts that concern somebody, in file order.
 
         Args:
             concerns: Says so of a sort (`by_sort`).
         """
-        key = Held, concerns
+        key = Loose, concerns
         if key not in self._derived:
             values, groups = self.derived(_held), self.derived(_held_by_sort)
             self._derived[key] = _concerned(values, groups, concerns)
@@ -518,7 +514,7 @@ def _spans_of(mark: Element | Item | Cut, end: int) -> Iterator[Span]:
 
 
 def _held(layout: Layout) -> list[Held]:
-    """What `Layout.values` has. The value of an element ends where that does, if it has one."""
+    """Every value: that of an element ends where the element does, if it has one."""
     return [
         mark if type(mark) is Element else Loose(mark.value, end, mark.sort, mark.owner)
         for mark, end in zip(layout.marks, _ends(layout), strict=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from dicomguard.dicom.layout import (
@@ -137,10 +136,6 @@ class Source:
             rule=rule,
             count=count,
         )
-
-    def values(self) -> Iterator[Span]:
-        """Spans of values and of unexplained bytes: everything but structure."""
-        return self.layout.values()
 
     def _shows_text(self, start: int, end: int, *, named: bool) -> bool:
         """Whether a byte of ``[start, end)`` may be text of a value, so of a patient.

@@ -35,10 +35,10 @@ from dicomguard.dicom.layout import (
     Oddity,
     OddityKind,
     Owner,
-    Sort,
     StreamError,
     sort_of,
 )
+from dicomguard.dicom.ordinary import Ordinary, ordinary_in
 from dicomguard.dicom.vr import LONG_VRS, TEXT_VRS, VRS
 from dicomguard.model import Region
 
@@ -80,19 +80,10 @@ _WIDE = 100_000
 _LITTLE_TAG, _BIG_TAG = Struct("<HH"), Struct(">HH")
 _LITTLE_HEADER, _BIG_HEADER = Struct("<HH2sH"), Struct(">HH2sH")
 """Tag, VR and 16-bit length."""
-_EXPLICIT_KEY, _IMPLICIT_KEY = Struct("<6sH"), Struct("<4sI")
-"""What a sort is known by, and the length (of long forms the reserved bytes)."""
+_ITEM_HEADER = Struct("<4sI")
+"""Tag and length."""
 _LITTLE_16 = Struct("<H")
 _LITTLE_32, _BIG_32 = Struct("<I"), Struct(">I")
-
-
-_ORDINARY: Final[dict[tuple[Region, bool], dict[bytes, Sort]]] = {
-    (region, implicit): {} for region in Region for implicit in (False, True)
-}
-"""Sorts of elements that nothing need be asked about, by the first bytes of their headers: tag and
-VR, or the tag alone in implicit VR. Of each there is one walk that asked. Little endian, by the
-region of what holds them and whether that is in implicit VR."""
-_REMEMBERED = 8192
 
 
 class _Holds(Enum):
@@ -106,8 +97,8 @@ class _Holds(Enum):
 class _Frame(msgspec.Struct, eq=False, kw_only=True):
     """A container that is open: the data set, a sequence, an item or encapsulated data.
 
-    ``end`` is its own end if it has a defined length, else that of what contains it. ``ordinary``
-    are the sorts that are ordinary in it, None where there are none.
+    ``end`` is its own end if it has a defined length, else that of what contains it. ``runs`` are
+    its elements whose tags have not become ``seen`` yet.
     """
 
     holds: _Holds
@@ -118,7 +109,7 @@ class _Frame(msgspec.Struct, eq=False, kw_only=True):
     big_endian: bool
     is_defined: bool
     depth: int
-    ordinary: dict[bytes, Sort] | None
+    ordinary: Ordinary | None
     last_tag: int = -1
     highest: int = -1
     count: int = 0
@@ -430,7 +421,7 @@ class _Walker:
             big_endian=big_endian,
             is_defined=True,
             depth=0,
-            ordinary=None if big_endian else _ORDINARY[region, implicit],
+            ordinary=ordinary_in(region, implicit=implicit, big_endian=big_endian),
         )
         self.frames.append(frame)
         return frame
@@ -454,7 +445,7 @@ class _Walker:
                 big_endian=big_endian,
                 is_defined=is_defined,
                 depth=frame.depth + 1,
-                ordinary=None if big_endian else _ORDINARY[region, implicit],
+                ordinary=ordinary_in(region, implicit=implicit, big_endian=big_endian),
             )
         )
         return element.value
@@ -593,7 +584,7 @@ class _Walker:
             big_endian=frame.big_endian,
             is_defined=is_defined,
             depth=frame.depth,
-            ordinary=None if frame.big_endian else _ORDINARY[frame.region, implicit],
+            ordinary=ordinary_in(frame.region, implicit=implicit, big_endian=frame.big_endian),
         )
         self.frames.append(opened)
         return opened
@@ -735,7 +726,7 @@ class _Walker:
         parent = owner if isinstance(owner, Item) else None
         made = Element(sort, position, value, end, header.length, parent)
         if frame.ordinary is not None and _is_ordinary(header, vr, implicit=frame.implicit):
-            self._remember(frame, position, sort)
+            frame.ordinary.remember(self.data, position, sort)
         if header.vr:
             if frame.implicit:
                 self._odd(OddityKind.MIXED_VR, position, made)
@@ -771,36 +762,25 @@ class _Walker:
 
     # ------------------------------------------------------------------ ordinary elements
 
-    def _remember(self, frame: _Frame, position: int, sort: Sort) -> None:
-        """The next one of that sort need not be asked about."""
-        assert frame.ordinary is not None
-        if len(frame.ordinary) >= _REMEMBERED:
-            frame.ordinary.clear()
-        frame.ordinary[self.data[position : position + (4 if frame.implicit else 6)]] = sort
-
     def _unasked(self) -> int:
         """How many steps may be taken before `_exhausted` has to be asked again."""
         return min(self.budgets.elements - self.steps, _CLOCK_EVERY - self.steps % _CLOCK_EVERY)
 
     def _ordinary(self, frame: _Frame, position: int) -> int:
         """Take ordinary elements, or items of such, from ``position``; answer where to go on."""
-        if frame.ordinary is None:
+        ordinary = frame.ordinary
+        if ordinary is None or frame.holds is _Holds.FRAGMENTS:
             return position
         if frame.holds is _Holds.ITEMS:
-            return self._ordinary_items(frame, position)
-        if frame.holds is not _Holds.ELEMENTS:
-            return position
-        read = _implicit_run if frame.implicit else _explicit_run
+            return self._ordinary_items(frame, ordinary, position)
         parent = frame.owner if isinstance(frame.owner, Item) else None
-        most = self._unasked()
-        run = read(
+        run = ordinary.run(
             self.data,
-            frame.ordinary,
             position,
             frame.end,
-            highest=frame.highest,
+            above=frame.highest,
             parent=parent,
-            most=most,
+            most=self._unasked(),
         )
         if not run:
             return position
@@ -810,31 +790,28 @@ class _Walker:
             self.unvouched = None
         return run[-1].end
 
-    def _ordinary_items(self, frame: _Frame, position: int) -> int:
+    def _ordinary_items(self, frame: _Frame, ordinary: Ordinary, position: int) -> int:
         """Take items that begin with ordinary elements, and go into the first that has others."""
-        layout, data, ordinary, owner = self.layout, self.data, frame.ordinary, frame.owner
+        layout, data, owner = self.layout, self.data, frame.owner
         assert isinstance(owner, Element)
-        assert ordinary is not None
-        if frame.implicit and owner.sort.vr == "UN":
+        if frame.implicit and owner.vr == "UN":
             return position  # each of its items may be in explicit VR
-        read = _implicit_run if frame.implicit else _explicit_run
-        unpack, marks, elements = _IMPLICIT_KEY.unpack_from, layout.marks, layout.elements
-        last, frame_end, most = frame.end - 16, frame.end, self._unasked()
-        unasked = most
+        marks, elements = layout.marks, layout.elements
+        last, frame_end = frame.end - 16, frame.end
+        most = unasked = self._unasked()
         while most > 1 and position <= last:
-            key, length = unpack(data, position)
+            tag, length = _ITEM_HEADER.unpack_from(data, position)
             start = position + 8
             end = start + length
-            if key != _ITEM_TAG or end > frame_end or length == UNDEFINED_LENGTH:
+            if tag != _ITEM_TAG or end > frame_end or length == UNDEFINED_LENGTH:
                 break
             item = Item(owner, frame.count, position)
-            run = read(data, ordinary, start, end, highest=-1, parent=item, most=most - 1)
+            run = ordinary.run(data, start, end, above=-1, parent=item, most=most - 1)
             if not run:
                 break
             frame.count += 1
             most -= len(run) + 1
-            if marks[-1].start == position:
-                marks.pop()
+            layout.drop_empty(position)
             marks.append(item)
             position = run[-1].end
             if position < end:
@@ -887,75 +864,6 @@ def _is_ordinary(header: _Header, vr: str, *, implicit: bool) -> bool:
     if implicit:
         return not header.vr and dictionary.public_vr(header.tag) is not None
     return bool(header.vr) and header.is_known_vr
-
-
-def _explicit_run(
-    data: Data,
-    ordinary: dict[bytes, Sort],
-    position: int,
-    end: int,
-    *,
-    highest: int,
-    parent: Item | None,
-    most: int,
-) -> list[Element]:
-    """Ordinary elements of explicit VR, of ascending tags above ``highest``, that fit."""
-    run: list[Element] = []
-    last = end - 8
-    unpack, append = _EXPLICIT_KEY.unpack_from, run.append
-    try:
-        for _ in range(most):
-            if position > last:
-                break
-            key, length = unpack(data, position)
-            sort = ordinary[key]
-            tag, header = sort.tag, sort.header
-            value = position + header
-            if header == 12:
-                if length or value > end:
-                    break
-                (length,) = _LITTLE_32.unpack_from(data, position + 8)
-                if length == UNDEFINED_LENGTH:
-                    break
-            after = value + length
-            if tag <= highest or after > end:
-                break
-            append(Element(sort, position, value, after, length, parent))
-            highest, position = tag, after
-    except KeyError:  # quicker than to ask first
-        pass
-    return run
-
-
-def _implicit_run(
-    data: Data,
-    ordinary: dict[bytes, Sort],
-    position: int,
-    end: int,
-    *,
-    highest: int,
-    parent: Item | None,
-    most: int,
-) -> list[Element]:
-    """Ordinary elements of implicit VR, of ascending tags above ``highest``, that fit."""
-    run: list[Element] = []
-    last = end - 8
-    unpack, append = _IMPLICIT_KEY.unpack_from, run.append
-    try:
-        for _ in range(most):
-            if position > last:
-                break
-            key, length = unpack(data, position)
-            sort = ordinary[key]
-            tag, value = sort.tag, position + 8
-            after = value + length
-            if tag <= highest or after > end or length == UNDEFINED_LENGTH:
-                break
-            append(Element(sort, position, value, after, length, parent))
-            highest, position = tag, after
-    except KeyError:  # quicker than to ask first
-        pass
-    return run
 
 
 def _implicit_vr(tag: int, creator: str | None) -> str:
