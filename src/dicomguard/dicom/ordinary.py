@@ -2,14 +2,15 @@
 
 Nearly all elements of a file have a known VR, fit into what holds them and come in the order of
 their tags. Whatever else the walker concludes of such an element follows from its first bytes (tag
-and VR, or the tag alone in implicit VR) and from what holds it: it has been concluded once, of the
-first of its sort, and is remembered here. What is not as it should be ends a run; the walker looks
-at that itself.
+and VR, or the tag alone in implicit VR), from what holds it, and from the private creator of its
+block: it has been concluded once, of the first of its sort, and is remembered here. What is not as
+it should be ends a run; the walker looks at that itself.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from struct import Struct
 
 from dicomguard.dicom.layout import UNDEFINED_LENGTH, Data, Element, Item, Sort
@@ -48,6 +49,7 @@ class Ordinary(ABC):
         *,
         above: int,
         parent: Item | None,
+        creators: Mapping[int, str],
         most: int,
     ) -> list[Element]:
         """The ordinary elements that follow upon one another.
@@ -58,6 +60,7 @@ class Ordinary(ABC):
             end: Where their container ends.
             above: The highest tag before them: they go on above it, each above the one before.
             parent: The item that holds them.
+            creators: The private creators in force, by group and block.
             most: How many of them to read.
         """
 
@@ -73,6 +76,7 @@ class _Explicit(Ordinary):
         *,
         above: int,
         parent: Item | None,
+        creators: Mapping[int, str],
         most: int,
     ) -> list[Element]:
         run: list[Element] = []
@@ -95,6 +99,8 @@ class _Explicit(Ordinary):
                 after = value + length
                 if tag <= above or after > end:
                     break
+                if sort.creator is not None and creators.get(tag >> 8) != sort.creator:
+                    break
                 append(Element(sort, position, value, after, length, parent))
                 above, position = tag, after
         except KeyError:  # quicker than to ask first
@@ -113,6 +119,7 @@ class _Implicit(Ordinary):
         *,
         above: int,
         parent: Item | None,
+        creators: Mapping[int, str],
         most: int,
     ) -> list[Element]:
         run: list[Element] = []
@@ -127,6 +134,8 @@ class _Implicit(Ordinary):
                 tag, value = sort.tag, position + 8
                 after = value + length
                 if tag <= above or after > end or length == UNDEFINED_LENGTH:
+                    break
+                if sort.creator is not None and creators.get(tag >> 8) != sort.creator:
                     break
                 append(Element(sort, position, value, after, length, parent))
                 above, position = tag, after

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import time
 import zlib
+from collections.abc import Mapping
 from enum import Enum, auto
 from struct import Struct, pack
 from typing import Final, NamedTuple
@@ -35,6 +36,7 @@ from dicomguard.dicom.layout import (
     Oddity,
     OddityKind,
     Owner,
+    Sort,
     StreamError,
     sort_of,
 )
@@ -84,6 +86,8 @@ _ITEM_HEADER = Struct("<4sI")
 """Tag and length."""
 _LITTLE_16 = Struct("<H")
 _LITTLE_32, _BIG_32 = Struct("<I"), Struct(">I")
+
+_NO_CREATORS: Final[Mapping[int, str]] = {}
 
 
 class _Holds(Enum):
@@ -725,7 +729,7 @@ class _Walker:
         sort = sort_of(tag, vr, creator, not header.vr, frame.big_endian, region)
         parent = owner if isinstance(owner, Item) else None
         made = Element(sort, position, value, end, header.length, parent)
-        if frame.ordinary is not None and _is_ordinary(header, vr, implicit=frame.implicit):
+        if frame.ordinary is not None and _is_ordinary(header, sort, implicit=frame.implicit):
             frame.ordinary.remember(self.data, position, sort)
         if header.vr:
             if frame.implicit:
@@ -780,6 +784,7 @@ class _Walker:
             frame.end,
             above=frame.highest,
             parent=parent,
+            creators=frame.creators,
             most=self._unasked(),
         )
         if not run:
@@ -806,7 +811,9 @@ class _Walker:
             if tag != _ITEM_TAG or end > frame_end or length == UNDEFINED_LENGTH:
                 break
             item = Item(owner, frame.count, position)
-            run = ordinary.run(data, start, end, above=-1, parent=item, most=most - 1)
+            run = ordinary.run(
+                data, start, end, above=-1, parent=item, creators=_NO_CREATORS, most=most - 1
+            )
             if not run:
                 break
             frame.count += 1
@@ -854,15 +861,18 @@ class _Walker:
         return False
 
 
-def _is_ordinary(header: _Header, vr: str, *, implicit: bool) -> bool:
-    """Whether the first bytes of a header tell all but where the value ends.
+def _is_ordinary(header: _Header, sort: Sort, *, implicit: bool) -> bool:
+    """Whether sort, encoding and private creator tell all but where the value ends.
 
-    Private elements depend on their creators, and values of SQ and UN may be gone into.
+    Values of sequences are gone into, private creators are remembered, and lengths of groups vouch
+    for these only if they are four bytes.
     """
-    if header.tag >> 16 & 1 or not header.tag & 0xFFFF or vr in ("SQ", "UN"):
+    if not sort.element or "SQ" in (sort.vr, _implicit_vr(sort.tag, sort.creator)):
+        return False
+    if sort.is_private and sort.creator is None:
         return False
     if implicit:
-        return not header.vr and dictionary.public_vr(header.tag) is not None
+        return not header.vr and (sort.is_private or dictionary.public_vr(sort.tag) is not None)
     return bool(header.vr) and header.is_known_vr
 
 
