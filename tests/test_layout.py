@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.datadict import dictionary_VR, private_dictionary_VR
 
+from dicomguard.dicom import walker
 from dicomguard.dicom.budgets import Budgets
 from dicomguard.dicom.layout import (
     UNDEFINED_LENGTH,
@@ -33,6 +34,7 @@ from dicomguard.dicom.walker import walk
 from dicomguard.model import Region
 from fixtures import dicomfile
 from fixtures.build import all_fixtures
+from fixtures.described import described
 from fixtures.dicomfile import (
     BIG_ENDIAN,
     DEFLATED,
@@ -79,6 +81,8 @@ def assert_sound(data: bytes, layout: Layout) -> None:
         assert isinstance(tag_path(span.owner), str)
         position = span.end
     assert position == layout.size
+    held = [(each.value, each.end, each.sort.region) for each in layout.values_of(lambda _: True)]
+    assert held == [(span.start, span.end, span.region) for span in layout.spans() if span.is_value]
     for outside in (-1, layout.size):
         with pytest.raises(IndexError):
             layout.span_at(outside)
@@ -125,13 +129,27 @@ budgets_of_any_size = st.builds(
 )
 
 
+class Asking(walker._Walker):
+    """A walk that asks about every element, as if it met the first of its sort."""
+
+    def _ordinary(self, _frame: object, position: int) -> int:
+        return position
+
+
+def assert_as_if_asked(data: bytes, layout: Layout, budgets: Budgets) -> None:
+    """What is not asked about ordinary elements would have been answered as it was taken."""
+    assert list(described(layout)) == list(described(Asking(data, budgets).file()))
+
+
 def walk_soundly(data: bytes, budgets: Budgets | None = None) -> Layout:
     """The layout of ``data``, sound, and sound within smaller budgets as well."""
     layout = walk(data)
     assert_sound(data, layout)
+    assert_as_if_asked(data, layout, Budgets())
     if budgets is not None:
         bounded = walk(data, budgets)
         assert_sound(data, bounded)
+        assert_as_if_asked(data, bounded, budgets)
         assert_within(bounded, budgets, layout)
     return layout
 
@@ -460,6 +478,89 @@ def test_exactly_the_tree_that_was_written(syntax: Syntax, data: st.DataObject) 
             assert each.region is Region.PRIVATE
         elif each.declared != UNDEFINED_LENGTH and not each.is_container:
             assert each.end == each.value + each.declared
+
+
+# ---------------------------------------------------------------------- ordinary elements
+
+
+def encoded(nodes: tuple[Node, ...], syntax: Syntax) -> bytes:
+    written = Written(bytearray(head(syntax)))
+    written.write(nodes, implicit=syntax.implicit, big_endian=syntax.big_endian)
+    return bytes(written.data)
+
+
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT], ids=lambda syntax: syntax.uid)
+@many
+@given(data=st.data())
+def test_any_level_out_of_order(syntax: Syntax, data: st.DataObject) -> None:
+    """Levels joined from several, so that elements are repeated, out of order and cut."""
+    levels = data.draw(st.lists(trees(implicit=syntax.implicit, depth=2), min_size=2, max_size=4))
+    content = encoded(tuple(node for level in levels for node in level), syntax)
+    for _ in range(data.draw(st.integers(0, 2))):
+        content = mutate(content, data.draw)
+    walk_soundly(content, data.draw(budgets_of_any_size))
+
+
+def ordinary_levels(syntax: Syntax) -> bytes:
+    """Items of elements, which hold items of elements."""
+    codes = tuple(Node(tag, vr, b"CODE") for tag, vr in ((0x00080100, "SH"), (0x00080104, "LO")))
+    own = (
+        Node(0x00090010, "LO", KNOWN_CREATOR.encode()),
+        Node(0x00091001, "LO", b"own "),
+        Node(0x00091002, "SH", b"own "),
+    )
+    notes = (*codes, Node(0x0040A160, "UT", b"text"), Node(0x00420011, "OB", b"bytes!"))
+    inner = Node(0x0040A043, "SQ", tuple(Branch(codes, is_undefined=False) for _ in range(2)))
+    outer = tuple(Branch((*codes, *own, inner, *notes[2:]), is_undefined=False) for _ in range(2))
+    return encoded(
+        (*codes, *own, Node(0x0040A730, "SQ", outer), Node(0x00420011, "OB", b"1 ")), syntax
+    )
+
+
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT], ids=lambda syntax: syntax.uid)
+def test_every_budget_ends_at_the_same_element(syntax: Syntax) -> None:
+    data = ordinary_levels(syntax)
+    for elements in range(64):
+        budgets = Budgets(elements=elements)
+        assert_as_if_asked(data, walk(data, budgets), budgets)
+    assert not walk(data, Budgets(elements=64)).limits
+
+
+@pytest.mark.parametrize("every", [1, 2, 5, 7])
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT], ids=lambda syntax: syntax.uid)
+def test_the_clock_is_read_at_the_same_elements(
+    syntax: Syntax, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ordinary_levels(syntax)
+    monkeypatch.setattr(walker, "_CLOCK_EVERY", every)
+    limited = 0
+    for late in range(64):
+        layouts = []
+        for kind in (walker._Walker, Asking):
+            clock = iter([0.0] * (late + 1))  # the first is the deadline's
+            monkeypatch.setattr(walker.time, "monotonic", lambda: next(clock, 99.0))  # noqa: B023
+            layouts.append(kind(data, Budgets()).file())
+        one, other = layouts
+        assert list(described(one)) == list(described(other))
+        limited += bool(one.limits)
+    assert 0 < limited < 64
+
+
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT], ids=lambda syntax: syntax.uid)
+def test_any_byte_of_ordinary_levels(syntax: Syntax) -> None:
+    data = ordinary_levels(syntax)
+    for at in range(len(head(syntax)), len(data)):
+        for byte in (0, 0x53, 0xFF, data[at] ^ 1):
+            changed = data[:at] + bytes((byte,)) + data[at + 1 :]
+            assert_as_if_asked(changed, walk(changed), Budgets())
+
+
+def test_an_item_of_unknown_vr_may_begin_with_a_length_like_a_vr() -> None:
+    value = element(0x00080104, "LO", b"x" * 0x4F4C, IMPLICIT).encoded  # 0x4F4C is LO
+    nested = element(CODE_SEQUENCE, "UN", item(value), length=UNDEFINED_LENGTH).encoded
+    data = head(EXPLICIT) + nested + SEQUENCE_END
+    walk_soundly(data)
+    walk_soundly(data)
 
 
 # ---------------------------------------------------------------------- where the data set ends

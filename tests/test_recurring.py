@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from dataclasses import fields
 
 import pytest
 
 from dicomguard.dicom.budgets import Budgets
-from dicomguard.dicom.layout import Element, Layout, Owner, tag_path
 from dicomguard.dicom.recurring import Layouts
 from dicomguard.dicom.walker import walk
 from fixtures.build import all_fixtures
 from fixtures.carriers import carrier
+from fixtures.described import described
 from fixtures.dicomfile import bundled, element, private, sequence
 
 FILES = {
@@ -26,33 +24,6 @@ FILES = {
     "implicit, nested": lambda: carrier("rtplan.dcm").data,
     "unknown": lambda: carrier().with_(element(0x00091001, "UN", bytes(16))).data,
 }
-
-
-def described(layout: Layout) -> Iterator[object]:
-    """All that a layout says."""
-
-    def owner(each: Owner) -> object:
-        return each and (tag_path(each), each.start)
-
-    yield [
-        getattr(layout, name)
-        for name in (
-            "size",
-            "is_dicom",
-            "has_preamble",
-            "transfer_syntax",
-            "implicit",
-            "big_endian",
-        )
-    ]
-    yield layout.depth, layout.limits, sorted(layout.root)
-    for span in layout.spans():
-        yield span._replace(owner=None), owner(span.owner)
-    for each in layout.elements:
-        plain = {field.name: getattr(each, field.name) for field in fields(Element)}
-        yield plain | {"parent": owner(each.parent)}
-    for odd in layout.oddities:
-        yield odd._replace(owner=None), owner(odd.owner)
 
 
 def kept(*files: bytes) -> Layouts:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from itertools import accumulate, islice
 from typing import NamedTuple
 
-from dicomguard.dicom.layout import Data, Element, Layout, Span
+from dicomguard.dicom.layout import Concern, Data, Held, Layout, by_sort, is_text
 from dicomguard.dicom.source import Source
-from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.model import Region
 from dicomguard.patterns import Patterns
 from dicomguard.regex import regex
@@ -49,41 +48,61 @@ class Where(StrEnum):
     """Bytes after the data set, padding and gaps."""
 
 
-_UNEXPLAINED = (Region.TAIL, Region.PADDING, Region.GAP)
+def _of(*regions: Region) -> Concern[bool]:
+    return by_sort(lambda sort: sort.region in regions)
 
 
-def _is_text(span: Span) -> bool:
-    return isinstance(span.owner, Element) and span.owner.vr in TEXT_VRS
-
-
-def _those(holds: Callable[[Span], bool]) -> Callable[[Layout], _Placed]:
-    return lambda layout: _placed([span for span in layout.values() if holds(span)])
-
-
-_SPANS: dict[Where, Callable[[Layout], _Placed]] = {
-    Where.PREAMBLE: _those(lambda span: span.region is Region.PREAMBLE),
-    Where.META: _those(lambda span: span.region is Region.META),
-    Where.TEXT: _those(_is_text),
-    Where.PRIVATE: _those(lambda span: span.region is Region.PRIVATE),
-    Where.DOCUMENT: _those(lambda span: span.region is Region.DOCUMENT),
-    Where.NONPIXEL: _those(lambda span: span.region is not Region.PIXELS),
-    Where.TAIL: _those(lambda span: span.region in _UNEXPLAINED),
+_CONCERNS: dict[Where, Concern[bool]] = {
+    Where.PREAMBLE: _of(Region.PREAMBLE),
+    Where.META: _of(Region.META),
+    Where.TEXT: is_text,
+    Where.PRIVATE: _of(Region.PRIVATE),
+    Where.DOCUMENT: _of(Region.DOCUMENT),
+    Where.NONPIXEL: by_sort(lambda sort: sort.region is not Region.PIXELS),
+    Where.TAIL: _of(Region.TAIL, Region.PADDING, Region.GAP),
 }
+_PIXELS = _of(Region.PIXELS)
 
 
-class Buffer(NamedTuple):
-    """Gathered bytes and the way back: ``spans[i]`` was copied to ``starts[i]``."""
+class _Piece(NamedTuple):
+    """A run that is no value, from ``value`` on."""
 
-    data: Data
-    starts: list[int]
-    spans: list[Span]
+    value: int
+    end: int
+
+
+_Run = Held | _Piece
+
+
+class Buffer:
+    """Gathered bytes and the way back.
+
+    Args:
+        data: Runs of the source, each followed by `SEPARATOR` unless there is but one.
+        runs: Where they begin and end in the source.
+
+    Attributes:
+        data: The bytes.
+    """
+
+    def __init__(self, data: Data, runs: Sequence[_Run]) -> None:
+        self.data = data
+        self._runs = runs
+        self._starts: list[int] = []
 
     def origin(self, offset: int, length: int) -> int | None:
         """Offset in the source of a match, None if the match reaches out of its value."""
-        index = bisect_right(self.starts, offset) - 1
-        span = self.spans[index]
-        within = offset - self.starts[index]
-        return span.start + within if within + length <= span.end - span.start else None
+        if not self._starts:
+            sizes = (each.end - each.value + len(SEPARATOR) for each in self._runs)
+            self._starts = list(accumulate(sizes, initial=0))[:-1]
+        index = bisect_right(self._starts, offset) - 1
+        run = self._runs[index]
+        within = offset - self._starts[index]
+        return run.value + within if within + length <= run.end - run.value else None
+
+    def extents(self, least: int) -> list[tuple[int, int]]:
+        """Where runs of so many bytes at least begin and end in the source."""
+        return [(each.value, each.end) for each in self._runs if each.end - each.value >= least]
 
 
 class Gathered:
@@ -118,30 +137,17 @@ def gather(source: Source, where: Where) -> Buffer:
         return _whole(source)
     if where is Where.PRINTABLE:
         return _printable(source)
-    return _joined(source.data, source.layout.derived(_SPANS[where]))
+    return _joined(source.data, source.layout.values_of(_CONCERNS[where]))
 
 
 def _whole(source: Source) -> Buffer:
-    return Buffer(source.data, [0], [Span(0, len(source.data), Region.GAP, None, is_value=True)])
+    return Buffer(source.data, [_Piece(0, len(source.data))])
 
 
-def join(source: Source, spans: list[Span]) -> Buffer:
-    """The bytes of the spans in one buffer, each followed by `SEPARATOR`."""
-    return _joined(source.data, _placed(spans))
-
-
-_Placed = tuple[list[int], list[Span]]
-"""Where in a buffer each span is put."""
-
-
-def _placed(spans: list[Span]) -> _Placed:
-    sizes = [span.end - span.start + len(SEPARATOR) for span in spans]
-    return list(accumulate(sizes, initial=0))[:-1], spans
-
-
-def _joined(data: Data, placed: _Placed) -> Buffer:
-    chunks = [data[span.start : span.end] for span in placed[1]]
-    return Buffer(SEPARATOR.join([*chunks, b""]), *placed)
+def _joined(data: Data, runs: Sequence[_Run]) -> Buffer:
+    chunks = [data[each.value : each.end] for each in runs]
+    chunks.append(b"")
+    return Buffer(SEPARATOR.join(chunks), runs)
 
 
 # ---------------------------------------------------------------------- what may be text
@@ -162,45 +168,39 @@ _COPIED = 64 << 20
 """Beyond this, or half of the data, all of it is looked at where it is."""
 
 
-def _pixels(layout: Layout) -> list[Span]:
-    return [
-        span
-        for span in layout.values()
-        if span.region is Region.PIXELS and span.end - span.start > _LONGEST
-    ]
+def _pixels(layout: Layout) -> list[Held]:
+    return [each for each in layout.values_of(_PIXELS) if each.end - each.value > _LONGEST]
 
 
 def _printable(source: Source) -> Buffer:
     """All bytes but those of pixels that cannot be text, in order."""
-    pieces: list[Span] = []
-    start = 0
-    for span in source.layout.derived(_pixels):
-        pieces.append(span._replace(start=start, end=span.start))
-        pieces += _texts(source.data, span)
-        start = span.end
-    size = len(source.data)
-    pieces.append(Span(start, size, Region.GAP, None, is_value=True))
-    if sum(each.end - each.start for each in pieces) > min(size // 2, _COPIED):
+    pieces: list[_Piece] = []
+    start, size = 0, len(source.data)
+    for each in source.layout.derived(_pixels):
+        pieces.append(_Piece(start, each.value))
+        pieces += _texts(source.data, each.value, each.end)
+        start = each.end
+    pieces.append(_Piece(start, size))
+    if sum(each.end - each.value for each in pieces) > min(size // 2, _COPIED):
         return _whole(source)
-    return join(source, pieces)
+    return _joined(source.data, pieces)
 
 
-def _texts(data: Data, span: Span) -> Iterator[Span]:
-    """Runs within a span that may be text, with the bytes next to them."""
-    for base in range(span.start, span.end, _WINDOW):
+def _texts(data: Data, low: int, high: int) -> Iterator[_Piece]:
+    """Runs that may be text, with the bytes next to them."""
+    for base in range(low, high, _WINDOW):
         # What begins here may end in the next. Of a mapped file single bytes are slow to take.
-        window = data[base : min(base + _WINDOW + _LONGEST, span.end)]
+        window = data[base : min(base + _WINDOW + _LONGEST, high)]
         # Of 16-bit pixels these are mostly the high bytes, which are seldom characters.
-        high = window[1 :: 2 * _STEP]
-        found = _runs_of_both(window) if _holds_a_character(high) else _runs_of_pairs(window, high)
+        second = window[1 :: 2 * _STEP]
+        is_any = _holds_a_character(second)
+        found = _runs_of_both(window) if is_any else _runs_of_pairs(window, second)
         runs = list(islice(found, _RUNS_TOLD_APART))
         if len(runs) == _RUNS_TOLD_APART:
             runs = [(0, len(window))]
         for first, last in runs:
             start, stop = base + first - 2 * _STEP, base + last + 2 * _STEP
-            yield Span(
-                max(start, span.start), min(stop, span.end), span.region, None, is_value=True
-            )
+            yield _Piece(max(start, low), min(stop, high))
 
 
 def _runs_of_both(window: bytes) -> Iterator[tuple[int, int]]:
@@ -209,8 +209,8 @@ def _runs_of_both(window: bytes) -> Iterator[tuple[int, int]]:
     if marked.count(_ASCII[0]) > _RUNS_TOLD_APART:
         yield 0, len(window)
         return
-    for unit in (_ASCII, _UTF16):
-        for first, last in _runs(marked, unit):
+    for form in (_ASCII, _UTF16):
+        for first, last in _runs(marked, form):
             yield first * _STEP, last * _STEP
 
 
@@ -246,16 +246,16 @@ Others become it by 0xDF only. Small numbers make nothing of the mark's low bits
 `bytes.find` skips.
 """
 
-_Run = tuple[bytes, re.Pattern[bytes]]
+_Form = tuple[bytes, re.Pattern[bytes]]
 """What must be seen of a run, and all that may follow."""
-_ASCII: _Run = b"\1" * _LEAST, regex(rb"\x01*+")
-_UTF16: _Run = b"\1\2" * _LEAST_WIDE, regex(rb"(?:\x01\x02)*+")
-_PAIRS: _Run = bytes([_MARK]) * _LEAST_WIDE, regex(rb"\x9f*+")
+_ASCII: _Form = b"\1" * _LEAST, regex(rb"\x01*+")
+_UTF16: _Form = b"\1\2" * _LEAST_WIDE, regex(rb"(?:\x01\x02)*+")
+_PAIRS: _Form = bytes([_MARK]) * _LEAST_WIDE, regex(rb"\x9f*+")
 
 
-def _runs(marked: bytes, run: _Run) -> Iterator[tuple[int, int]]:
+def _runs(marked: bytes, form: _Form) -> Iterator[tuple[int, int]]:
     """Where each run begins and ends."""
-    least, more = run
+    least, more = form
     start = marked.find(least)
     while start >= 0:
         rest = more.match(marked, start + len(least))

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from dicomguard.dicom.layout import Layout, Span
+from dicomguard.dicom.layout import Sort, by_sort
 from dicomguard.dicom.source import Source
 from dicomguard.engine import (
     EXTERNALS,
@@ -295,8 +295,9 @@ class RulePack:
         return findings, limits
 
 
-def _documents(layout: Layout) -> list[Span]:
-    return [span for span in layout.values() if span.region is Region.DOCUMENT]
+@by_sort
+def _is_document(sort: Sort) -> bool:
+    return sort.region is Region.DOCUMENT
 
 
 def _files_within(source: Source, found: Sequence[Finding]) -> dict[tuple[int, int], str]:
@@ -305,8 +306,8 @@ def _files_within(source: Source, found: Sequence[Finding]) -> dict[tuple[int, i
     What begins where the source does has been looked at with it.
     """
     files = {
-        (span.start, span.end): "the encapsulated document"
-        for span in source.layout.derived(_documents)
+        (each.value, each.end): "the encapsulated document"
+        for each in source.layout.values_of(_is_document)
     }
     for each in found:
         if each.kind.id != THIRD_PARTY.id:

@@ -224,8 +224,7 @@ def _by_value(
 ) -> Iterator[Unwrapped]:
     """Guesses, for values at whose start nothing was recognised."""
     data, layout = gathered.source.data, gathered.source.layout
-    values = layout.derived(_guessed) if layout.is_dicom else [(0, len(data))]
-    for start, end in values:
+    for start, end in gathered[Where.NONPIXEL].extents(_SMALLEST_VALUE):
         head = data[start : start + _SMALLEST_VALUE]
         if not head.removesuffix(b"\0").translate(None, _TEXT):
             continue
@@ -239,15 +238,6 @@ def _by_value(
             if allowance.is_spent:
                 return
             yield from wrapping.unwrap(data, start, start, end, allowance)
-
-
-def _guessed(layout: Layout) -> list[tuple[int, int]]:
-    """Where values lie that are no pixels and large enough."""
-    return [
-        (span.start, span.end)
-        for span in layout.values()
-        if span.region is not Region.PIXELS and span.end - span.start >= _SMALLEST_VALUE
-    ]
 
 
 def prepare() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from msgspec.structs import replace
 
 from dicomguard.detectors.grouping import first_of
-from dicomguard.dicom.layout import Element, Item, Layout, number_of
+from dicomguard.dicom.layout import Element, Item, Sort, by_sort, number_of
 from dicomguard.dicom.source import Source
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Severity
 from dicomguard.regex import regex
@@ -60,8 +60,9 @@ _OUTSIDE = regex(
 """A name upwards, absolute, on a drive or server, of a home, or with control characters."""
 
 
-def _elements(layout: Layout) -> list[Element]:
-    return [element for element in layout.elements if element.group == 0x0004]
+@by_sort
+def _is_of_directory(sort: Sort) -> bool:
+    return sort.group == 0x0004
 
 
 class DicomdirDetector:
@@ -71,7 +72,7 @@ class DicomdirDetector:
 
     def find(self, source: Source, found: Sequence[Finding]) -> Iterator[Finding]:  # noqa: ARG002
         """Look at the elements of group 0004."""
-        elements = source.layout.derived(_elements)
+        elements = source.layout.of(_is_of_directory)
         if not elements:
             return
         yield from self._file_ids(source, elements)

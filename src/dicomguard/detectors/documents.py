@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from dicomguard.dicom.layout import Element, Layout, number_of, text_of
+from dicomguard.dicom.layout import Element, Sort, by_sort, number_of, text_of
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.walker import ENCAPSULATED_DOCUMENT
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Severity
@@ -97,16 +97,14 @@ class DocumentDetector:
 
     def find(self, source: Source, found: Sequence[Finding]) -> Iterator[Finding]:  # noqa: ARG002
         """Look at every (0042,0011)."""
-        for element in source.layout.derived(_documents):
-            yield from _document(source, element, _level(source, element))
+        for element in source.layout.of(_is_document):
+            if not element.is_container:
+                yield from _document(source, element, _level(source, element))
 
 
-def _documents(layout: Layout) -> list[Element]:
-    return [
-        each
-        for each in layout.elements
-        if each.tag == ENCAPSULATED_DOCUMENT and not each.is_container
-    ]
+@by_sort
+def _is_document(sort: Sort) -> bool:
+    return sort.tag == ENCAPSULATED_DOCUMENT
 
 
 def _level(source: Source, element: Element) -> Mapping[int, Element]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 from msgspec.structs import replace
 
 from dicomguard.detectors.grouping import Hit, first_hits
 from dicomguard.dicom import dictionary
-from dicomguard.dicom.layout import UNDEFINED_LENGTH, Element, Layout
+from dicomguard.dicom.layout import UNDEFINED_LENGTH, Element, Layout, Sort, by_sort, in_order
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import VRS
 from dicomguard.dicom.walker import PIXEL_DATA
@@ -111,14 +110,32 @@ class ElementDetector:
 
 
 def _hits(layout: Layout) -> list[Hit]:
-    return [hit for element in layout.elements for hit in _hits_of(element)]
+    odd = [each for each in layout.elements if (each.end - each.value) & 1]
+    uneven = [
+        each for each in layout.of(_unit) if (each.end - each.value) % (_unit(each.sort) or 1)
+    ]
+    suspects = in_order(odd, uneven, layout.of(_kind))
+    return [hit for element in suspects for hit in _hits_of(element)]
+
+
+@by_sort
+def _unit(sort: Sort) -> int | None:
+    """Bytes of which a value must be a multiple, where an even number is not enough."""
+    unit = _UNITS.get(sort.vr, 2)
+    return unit if unit > 2 else None
+
+
+@by_sort
+def _kind(sort: Sort) -> FindingKind | None:
+    """What is wrong with a tag and the VR that is written for it."""
+    return _judged(sort.tag, sort.vr, sort.implicit)
 
 
 def _hits_of(element: Element) -> Iterator[Hit]:
     if element.region is Region.META:
         return
     size = element.end - element.value
-    kind = _judged(element.tag, element.vr, element.implicit)
+    kind = _kind(element.sort)
     if kind is not None and _matters(kind, element, size):
         yield Hit.at(kind, element, f"VR {element.vr}, {size} bytes")
     if element.declared == UNDEFINED_LENGTH or size != element.declared:
@@ -136,7 +153,6 @@ def _matters(kind: FindingKind, element: Element, size: int) -> bool:
     return kind is ILLEGAL_GROUP or (size > 0 and element.region is not Region.PRIVATE)
 
 
-@lru_cache(maxsize=8192)
 def _judged(tag: int, vr: str, is_implicit: bool) -> FindingKind | None:
     """What is wrong with a tag and the VR that is written for it; None if nothing is."""
     group = tag >> 16

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from dicomguard.detectors.grouping import first_of
 from dicomguard.dicom import dictionary
-from dicomguard.dicom.layout import Element, Layout
+from dicomguard.dicom.layout import Element, Layout, Sort, by_sort
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import VRS
 from dicomguard.dicom.walker import DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE, TRANSFER_SYNTAX
@@ -143,6 +143,7 @@ MISPLACED = FindingKind(
     reference="PS3.10 section 7.1, PS3.7 section 6.3",
 )
 
+_INSTANCE_MISMATCH = replace(CLASS_MISMATCH, category=Category.INVENTORY, severity=Severity.INFO)
 _OTHER_VR = replace(BAD_VR, category=Category.CONFORMANCE, severity=Severity.LOW)
 """A VR of the standard, but not this element's: untidy, and no reader's undoing."""
 
@@ -191,7 +192,7 @@ class FileMetaDetector:
             kind = COINCIDENCE if source.data[128:132] == b"DICM" else NO_DICM
             region = layout.span_at(0).region
             yield source.finding(kind, 0, min(132, layout.size), region=region)
-        meta = layout.derived(_meta)
+        meta = layout.of(_is_meta)
         if meta:
             yield from _elements(source, meta)
             yield from _group_length(source, meta)
@@ -200,21 +201,19 @@ class FileMetaDetector:
             yield from _transfer_syntax(source, meta)
 
 
-def _meta(layout: Layout) -> list[Element]:
-    return [each for each in layout.elements if each.region is Region.META]
+@by_sort
+def _is_meta(sort: Sort) -> bool:
+    return sort.region is Region.META
 
 
-def _strangers(layout: Layout) -> list[Element]:
-    return [
-        each
-        for each in layout.elements
-        if each.group in _NOT_HERE and each.region is not Region.META
-    ]
+@by_sort
+def _is_stranger(sort: Sort) -> bool:
+    return sort.group in _NOT_HERE and sort.region is not Region.META
 
 
 def _misplaced(source: Source) -> Iterator[Finding]:
-    strangers = source.layout.derived(_strangers)
-    meta_end = max((each.end for each in source.layout.derived(_meta)), default=0)
+    strangers = source.layout.of(_is_stranger)
+    meta_end = max((each.end for each in source.layout.of(_is_meta)), default=0)
     if strangers and strangers[0].group == 0x0002 and strangers[0].start == meta_end:
         broken, *strangers = strangers
         yield from first_of(source, BAD_VR, (broken,), "file meta cannot be read beyond it")
@@ -229,11 +228,10 @@ def _elements(source: Source, meta: list[Element]) -> Iterator[Finding]:
         if element.tag in seen:
             hits[DUPLICATE].append(element)
         seen.add(element.tag)
-        if element.implicit and not is_implicit:
-            hits[BAD_VR].append(element)
-        elif element.vr not in _allowed_vrs(element):
-            hits[BAD_VR if element.vr.encode() not in VRS else _OTHER_VR].append(element)
-        if element.element not in _KNOWN or element.tag == _PRIVATE_INFORMATION:
+        flaw = BAD_VR if element.implicit and not is_implicit else _of_vr(element.sort)
+        if flaw is not None:
+            hits[flaw].append(element)
+        if _may_be_private(element.sort):
             is_small = element.element in _KNOWN and element.end - element.value <= _LARGE
             hits[_SMALL_PRIVATE if is_small else PRIVATE].append(element)
         if element.tag in _TITLES_AND_ADDRESSES and _INJECTED.search(
@@ -248,9 +246,17 @@ def _elements(source: Source, meta: list[Element]) -> Iterator[Finding]:
         yield from first_of(source, _OTHER_VR, meta[:1], "implicit VR throughout")
 
 
-def _allowed_vrs(element: Element) -> tuple[str, ...]:
-    known = dictionary.public_vr(element.tag)
-    return (known, "UN") if known else (element.vr,)
+@by_sort
+def _of_vr(sort: Sort) -> FindingKind | None:
+    """What is wrong with the VR of an element; None if nothing is."""
+    if sort.vr in (dictionary.public_vr(sort.tag) or sort.vr, "UN"):
+        return None
+    return BAD_VR if sort.vr.encode() not in VRS else _OTHER_VR
+
+
+@by_sort
+def _may_be_private(sort: Sort) -> bool:
+    return sort.element not in _KNOWN or sort.tag == _PRIVATE_INFORMATION
 
 
 def _group_length(source: Source, meta: list[Element]) -> Iterator[Finding]:
@@ -278,10 +284,7 @@ def _identity(source: Source) -> Iterator[Finding]:
     dataset = inflated.layout if inflated else source.layout
     pairs = (
         (0x00020002, 0x00080016, "SOP Class UID", CLASS_MISMATCH),
-        (
-            *(0x00020003, 0x00080018, "SOP Instance UID"),
-            replace(CLASS_MISMATCH, category=Category.INVENTORY, severity=Severity.INFO),
-        ),
+        (0x00020003, 0x00080018, "SOP Instance UID", _INSTANCE_MISMATCH),
     )
     for in_meta, in_dataset, name, kind in pairs:
         one, other = source.layout.text(source.data, in_meta), dataset.text(data, in_dataset)

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from dicomguard.detectors.entropy import SAMPLE_BYTES, entropy
 from dicomguard.detectors.grouping import Hit, first_hits
-from dicomguard.dicom.layout import Element, Layout
+from dicomguard.dicom.layout import Element, Layout, Sort, by_sort, in_order
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import LONG_TEXT_VRS
 from dicomguard.dicom.walker import PIXEL_DATA
@@ -96,12 +96,13 @@ class FreightDetector:
 
 
 def _candidates(layout: Layout) -> list[Element]:
-    return [
-        each
-        for each in layout.elements
-        if each.end - each.value >= _SCRAMBLED_BYTES
-        or each.tag in (_ENCRYPTED_CONTENT, _ICC_PROFILE)
-    ]
+    large = [each for each in layout.elements if each.end - each.value >= _SCRAMBLED_BYTES]
+    return in_order(large, layout.of(_is_opened))
+
+
+@by_sort
+def _is_opened(sort: Sort) -> bool:
+    return sort.tag in (_ENCRYPTED_CONTENT, _ICC_PROFILE)
 
 
 def _hits(source: Source) -> Iterator[Hit]:

@@ -14,6 +14,8 @@ from dicomguard.dicom.layout import (
     Element,
     Item,
     Layout,
+    Sort,
+    by_sort,
     number_of,
     text_of,
 )
@@ -122,15 +124,22 @@ def levels(source: Source) -> Iterator[Level]:
 
 
 def _items(layout: Layout) -> list[tuple[Item, dict[int, Element]]]:
+    judged = {each.parent for each in layout.of(_is_key)} - {None}
     items: dict[Item, dict[int, Element]] = {}
-    for element in layout.elements:
-        if (
-            element.parent is not None
-            and element.tag >> 16 in _GROUPS
-            and element.region is not Region.PRIVATE
-        ):
+    for element in layout.of(_is_of_image) if judged else ():
+        if element.parent is not None and element.parent in judged:
             items.setdefault(element.parent, {}).setdefault(element.tag, element)
-    return [each for each in items.items() if not _KEYS.isdisjoint(each[1])]
+    return list(items.items())
+
+
+@by_sort
+def _is_key(sort: Sort) -> bool:
+    return sort.tag in _KEYS and _is_of_image(sort)
+
+
+@by_sort
+def _is_of_image(sort: Sort) -> bool:
+    return sort.group in _GROUPS and sort.region is not Region.PRIVATE
 
 
 def frame_bits(data: Data, level: Mapping[int, Element]) -> int | None:

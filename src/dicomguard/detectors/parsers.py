@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from msgspec.structs import replace
 
-from dicomguard.dicom.layout import Data, Element, number_of
+from dicomguard.dicom.layout import Data, Element, number_of, sort_of
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.walker import TRANSFER_SYNTAX
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Region, Severity
@@ -195,19 +195,15 @@ def _as_element(tag: int, read: Any, like: Element | None) -> Element | None:
     length = read.length if is_raw else len(str(read.value))
     if value is None:
         return None
-    return Element(
-        tag=tag,
-        vr=like.vr if like else str(read.VR),
-        start=value,
-        value=value,
-        end=value + length,
-        declared=length,
-        parent=None,
-        creator=None,
-        implicit=like.implicit if like else bool(read.is_implicit_VR),
-        big_endian=like.big_endian if like else not read.is_little_endian,
-        region=Region.DATASET,
+    sort = sort_of(
+        tag,
+        like.vr if like else str(read.VR),
+        None,
+        like.implicit if like else bool(read.is_implicit_VR),
+        like.big_endian if like else not read.is_little_endian,
+        Region.DATASET,
     )
+    return Element(sort, value, value, value + length, length, None)
 
 
 def _finding(source: Source, differences: list[_Difference]) -> Finding:

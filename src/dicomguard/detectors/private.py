@@ -16,7 +16,7 @@ from dicomguard.detectors import vendors
 from dicomguard.detectors.entropy import SAMPLE_BYTES, entropy
 from dicomguard.detectors.grouping import first_of
 from dicomguard.dicom import dictionary
-from dicomguard.dicom.layout import Element, Item, Layout
+from dicomguard.dicom.layout import Element, Item, Layout, Sort, by_sort
 from dicomguard.dicom.source import Source
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Severity
 
@@ -149,22 +149,28 @@ class _Private(NamedTuple):
 
 
 def _sorted(layout: Layout) -> _Private:
-    private = [each for each in layout.elements if each.is_private]
+    private = layout.of(_is_private)
     held = [each for each in private if each.element > 0xFF]
     return _Private(
         creators=[each for each in private if each.is_private_creator],
-        illegal=[each for each in private if _is_illegal(each)],
-        orphans=[each for each in held if each.creator is None and not _is_illegal(each)],
+        illegal=[each for each in private if _is_illegal(each.sort)],
+        orphans=[each for each in held if each.creator is None and not _is_illegal(each.sort)],
         huge=[each for each in held if _is_huge(each)],
         odd=[each for each in held if _may_be_opaque(each)],
         known=list(_with_a_form(held)),
     )
 
 
-def _is_illegal(element: Element) -> bool:
-    number = element.element
+@by_sort
+def _is_private(sort: Sort) -> bool:
+    return sort.is_private
+
+
+@by_sort
+def _is_illegal(sort: Sort) -> bool:
+    number = sort.element
     in_block = number == 0 or 0x10 <= number <= 0xFF or number >= 0x1000
-    return not in_block or element.group in _ILLEGAL_GROUPS
+    return not in_block or sort.group in _ILLEGAL_GROUPS
 
 
 def _text(source: Source, element: Element) -> str:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from dicomguard.detectors.grouping import first_of
 from dicomguard.detectors.image import image_bytes
-from dicomguard.dicom.layout import Element, Item, Layout, Oddity, OddityKind
+from dicomguard.dicom.layout import Element, Item, Layout, Oddity, OddityKind, Sort, by_sort
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.walker import PIXEL_DATA
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Severity
@@ -220,7 +220,12 @@ class StructureDetector:
 
 
 def _abused(layout: Layout) -> list[Element]:
-    return [each for each in layout.elements if not each.tag & 0xFFFF and _is_abused(each)]
+    return [each for each in layout.of(_is_group_length) if _is_abused(each)]
+
+
+@by_sort
+def _is_group_length(sort: Sort) -> bool:
+    return not sort.element
 
 
 def _graded(source: Source, odd: Oddity) -> FindingKind:

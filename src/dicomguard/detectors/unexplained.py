@@ -11,9 +11,8 @@ from dicomguard import naming
 from dicomguard.detectors.entropy import entropy
 from dicomguard.detectors.image import frame_bits, frames, image_bytes
 from dicomguard.detectors.tiff import is_tiff
-from dicomguard.dicom.layout import Element, Item, Layout, Span, number_of
+from dicomguard.dicom.layout import Element, Item, Layout, Sort, Span, by_sort, is_text, number_of
 from dicomguard.dicom.source import Source
-from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.dicom.walker import (
     DEFLATED,
     ENCAPSULATED_DOCUMENT,
@@ -125,7 +124,15 @@ class UnexplainedDetector:
 
 
 def _unexplained(layout: Layout) -> list[Span]:
-    return [span for span in layout.values() if span.region in _UNEXPLAINED]
+    return [
+        Span(each.value, each.end, each.sort.region, each.owner, is_value=True)
+        for each in layout.values_of(_is_unexplained)
+    ]
+
+
+@by_sort
+def _is_unexplained(sort: Sort) -> bool:
+    return sort.region in _UNEXPLAINED
 
 
 def _graded(source: Source, kind: FindingKind, span: Span) -> FindingKind:
@@ -162,29 +169,46 @@ def _texts(layout: Layout) -> list[Element]:
     """Those long enough to hide something."""
     return [
         each
-        for each in layout.elements
-        if each.vr in TEXT_VRS
-        and each.end - each.value > _SLACK_TEXT_BYTES
-        and not each.is_container
-        # A private element's VR that is not written is a dictionary's guess.
-        and not (each.implicit and each.is_private)
-        and each.region is not Region.META
+        for each in layout.of(_is_text)
+        if each.end - each.value > _SLACK_TEXT_BYTES and not each.is_container
     ]
+
+
+@by_sort
+def _is_text(sort: Sort) -> bool:
+    return (
+        is_text(sort)
+        # A private element's VR that is not written is a dictionary's guess.
+        and not (sort.implicit and sort.is_private)
+        and sort.region is not Region.META
+    )
 
 
 def _levels(layout: Layout) -> list[dict[int, Element]]:
     """The elements of each level that has something whose length others tell."""
     levels: dict[Item | None, dict[int, Element]] = {}
-    for element in layout.elements:
-        if not element.is_container or element.tag == PIXEL_DATA:
+    measured = {each.parent for each in layout.of(_is_measured)}
+    for element in layout.elements if measured else ():
+        if element.parent in measured and (not element.is_container or element.tag == PIXEL_DATA):
             levels.setdefault(element.parent, {}).setdefault(element.tag, element)
     return [level for level in levels.values() if not _MEASURED.isdisjoint(level)]
+
+
+@by_sort
+def _is_measured(sort: Sort) -> bool:
+    return sort.tag in _MEASURED
 
 
 def _value_slack(source: Source) -> Iterator[Finding]:
     texts: list[Finding] = []
     count = 0
-    for element in source.layout.derived(_texts):
+    find = source.data.find
+    ended = [
+        each
+        for each in source.layout.derived(_texts)
+        if find(b"\0", each.value, each.end - _SLACK_TEXT_BYTES + 1) >= 0
+    ]
+    for element in ended:
         hidden = _text_slack(source, element)
         count += hidden is not None
         if hidden is not None and not texts:

@@ -8,13 +8,20 @@ construction. What was odd on the way is recorded as an `Oddity`; nothing here j
 from __future__ import annotations
 
 import mmap
+import sys
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple, TypeVar, cast
+from functools import lru_cache
+from itertools import chain, compress
+from operator import attrgetter
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
-from dicomguard.dicom.vr import TEXT_VRS
+import msgspec
+
+from dicomguard.dicom.vr import LONG_VRS, TEXT_VRS
 from dicomguard.model import Region
 
 T = TypeVar("T")
@@ -27,43 +34,46 @@ UNDEFINED_LENGTH = 0xFFFFFFFF
 _PATH_LEVELS = 12
 """A tag path deeper than this is shown without its middle."""
 
+_START, _VALUE, _SORT = attrgetter("start"), attrgetter("value"), attrgetter("sort")
+_FEW = 8
+"""Of so many one at most is looked up by sort, instead of looking at all."""
+
+NOWHERE = sys.maxsize
+"""Beyond the end of any file."""
+
 _VALUE_BYTES = 1 << 16
 """The most bytes of a value that are read as text or number."""
 
 
-@dataclass(slots=True, eq=False)
-class Element:
-    """One data element as it stands in the file.
+@dataclass(frozen=True, slots=True, eq=False)
+class Sort:
+    """What many elements have in common: all that does not tell one from the next of its sort.
+
+    A file of a thousand elements has some forty sorts. They are shared by all files, so that what
+    follows from a sort alone is found once (`by_sort`); two that say the same are mostly one.
 
     Attributes:
         tag: ``group << 16 | element``.
         vr: As written, or from the dictionaries in implicit VR (``UN`` if they do not know it;
             ``US or SS`` where they leave it open).
-        start: Offset of the tag.
-        value: Offset of the value field.
-        end: Offset after the value field, and after the delimiter of items or fragments; clipped to
-            what contains it.
-        declared: Value length as written, `UNDEFINED_LENGTH` included.
-        parent: The sequence item that holds it; None in the data set itself.
         creator: Private creator of its block; None if public or without a creator.
         implicit: Whether its header has no VR.
         big_endian: Byte order of its header and numbers.
         region: What its bytes belong to.
-        is_container: Whether its value was walked as items or fragments.
+        header: Bytes before the value: tag, VR and length.
     """
 
     tag: int
     vr: str
-    start: int
-    value: int
-    end: int
-    declared: int
-    parent: Item | None
     creator: str | None
     implicit: bool
     big_endian: bool
     region: Region
-    is_container: bool = False
+    header: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        is_long = not self.implicit and self.vr.encode() in LONG_VRS
+        object.__setattr__(self, "header", 12 if is_long else 8)
 
     @property
     def group(self) -> int:
@@ -86,16 +96,174 @@ class Element:
         return self.is_private and 0x10 <= self.tag & 0xFFFF <= 0xFF
 
 
-@dataclass(slots=True, eq=False)
-class Item:
-    """One item of a sequence, or one fragment of encapsulated data, counted from 0."""
+_SORTS = 4096
+"""Sorts that are remembered: more than the files of one archive have."""
+
+sort_of = lru_cache(maxsize=_SORTS)(Sort)
+"""The sort with these attributes, the same one each time as long as it is remembered."""
+
+
+def bare_sort(region: Region) -> Sort:
+    """The sort of bytes that no element owns."""
+    return sort_of(0, "", None, False, False, region)
+
+
+Concern = Callable[[Sort], T]
+by_sort: Callable[[Concern[T]], Concern[T]] = lru_cache(maxsize=_SORTS)
+"""Makes a question about a sort one that is answered once."""
+
+
+@by_sort
+def is_text(sort: Sort) -> bool:
+    """Whether values are character strings."""
+    return sort.vr in TEXT_VRS
+
+
+class Element(msgspec.Struct, eq=False, gc=False):
+    """One data element as it stands in the file.
+
+    There may be a million of them, and a structure of msgspec is made four times as fast as a
+    dataclass.
+
+    Attributes:
+        sort: Its tag, VR, private creator, encoding and region.
+        start: Offset of the tag.
+        value: Offset of the value field.
+        end: Offset after the value field, and after the delimiter of items or fragments; clipped to
+            what contains it.
+        declared: Value length as written, `UNDEFINED_LENGTH` included.
+        parent: The sequence item that holds it; None in the data set itself.
+        is_container: Whether its value was walked as items or fragments.
+    """
+
+    sort: Sort
+    start: int
+    value: int
+    end: int
+    declared: int
+    parent: Item | None
+    is_container: bool = False
+
+    @property
+    def tag(self) -> int:
+        """As `Sort.tag`."""
+        return self.sort.tag
+
+    @property
+    def vr(self) -> str:
+        """As `Sort.vr`."""
+        return self.sort.vr
+
+    @property
+    def creator(self) -> str | None:
+        """As `Sort.creator`."""
+        return self.sort.creator
+
+    @property
+    def implicit(self) -> bool:
+        """As `Sort.implicit`."""
+        return self.sort.implicit
+
+    @property
+    def big_endian(self) -> bool:
+        """As `Sort.big_endian`."""
+        return self.sort.big_endian
+
+    @property
+    def region(self) -> Region:
+        """As `Sort.region`."""
+        return self.sort.region
+
+    @property
+    def group(self) -> int:
+        """Group number."""
+        return self.sort.tag >> 16
+
+    @property
+    def element(self) -> int:
+        """Element number within the group."""
+        return self.sort.tag & 0xFFFF
+
+    @property
+    def is_private(self) -> bool:
+        """As `Sort.is_private`."""
+        return self.sort.is_private
+
+    @property
+    def is_private_creator(self) -> bool:
+        """As `Sort.is_private_creator`."""
+        return self.sort.is_private_creator
+
+    @property
+    def owner(self) -> Element:
+        """Itself: whose its bytes are."""
+        return self
+
+
+class Item(msgspec.Struct, eq=False):
+    """One item of a sequence, or one fragment of encapsulated data, counted from 0.
+
+    Unlike `Element` it is known to the collector of garbage, which lets go of what is nested deeply
+    without recursion.
+
+    Attributes:
+        container: Whose value it is in.
+        index: Its number.
+        start: Offset of its tag.
+        value: Beyond the end of any file, as of a `Cut` that is structure.
+    """
 
     container: Element
     index: int
     start: int
+    value: ClassVar[int] = NOWHERE
+
+    @property
+    def sort(self) -> Sort:
+        """As of a `Cut`."""
+        return bare_sort(self.container.sort.region)
+
+    @property
+    def owner(self) -> Item:
+        """Itself: whose its header is."""
+        return self
 
 
 Owner = Element | Item | None
+
+
+class Cut(msgspec.Struct, eq=False, gc=False):
+    """Where a run of bytes begins that is no element's header and value.
+
+    Attributes:
+        start: Its offset.
+        value: The same if it is a value or unexplained, else beyond the end of any file.
+        sort: That of an element which owns the bytes, else one without a VR, of the same region.
+        owner: Whose they are.
+    """
+
+    start: int
+    value: int
+    sort: Sort
+    owner: Owner
+
+
+class Loose(NamedTuple):
+    """Bytes from ``value`` to ``end`` that are no structure, and not just an element's value.
+
+    Fragments are, the preamble, and what nothing explains; ``sort`` and ``owner`` are as of `Cut`.
+    """
+
+    value: int
+    end: int
+    sort: Sort
+    owner: Owner
+
+
+Held = Element | Loose
+"""A value that is not empty, or unexplained bytes."""
+
+H = TypeVar("H", Element, Held)
 
 
 def tag_path(owner: Owner) -> str:
@@ -214,6 +382,8 @@ class Layout:
         oddities: At most a thousand.
         limits: Budgets that were exceeded, in words; the walk is not complete if there is one.
         inflated: The deflated data set, where there is one.
+        marks: Where spans begin, in file order: an element is the beginning of its header and of
+            its value, an item that of its header.
     """
 
     size: int
@@ -228,34 +398,70 @@ class Layout:
     oddities: list[Oddity] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
     inflated: Inflated | None = None
-    _starts: list[int] = field(default_factory=list)
-    _owners: list[tuple[Region, Owner, bool]] = field(default_factory=list)
-    _derived: dict[Callable[[Layout], Any], Any] = field(default_factory=dict)
+    marks: list[Element | Item | Cut] = field(default_factory=list)
+    _derived: dict[object, Any] = field(default_factory=dict)
 
     def cut(self, start: int, region: Region, owner: Owner, *, is_value: bool) -> None:
         """Begin a span at ``start``: the one before it ends there. Starts never go back."""
-        starts = self._starts
-        if starts and starts[-1] == start:  # the one before it was empty
-            self._owners[-1] = (region, owner, is_value)
-        elif start < self.size:
-            starts.append(start)
-            self._owners.append((region, owner, is_value))
+        if start < self.size:
+            self.drop_empty(start)
+            sort = _sort_within(owner, region)
+            self.marks.append(Cut(start, start if is_value else NOWHERE, sort, owner))
+
+    def drop_empty(self, start: int) -> None:
+        """Forget a beginning at ``start``: what it began is empty, as another begins there."""
+        if self.marks and self.marks[-1].start == start:
+            self.marks.pop()
 
     def uncut(self, start: int) -> None:
-        """Take back every span that begins at ``start`` or after it."""
-        while self._starts and self._starts[-1] >= start:
-            self._starts.pop()
-            self._owners.pop()
+        """Take back every span and element that begins at ``start`` or after it."""
+        while self.marks and self.marks[-1].start >= start:
+            self.marks.pop()
+        while self.elements and self.elements[-1].start >= start:
+            element = self.elements.pop()
+            if self.root.get(element.tag) is element:
+                del self.root[element.tag]
 
     def spans(self) -> Iterator[Span]:
         """All spans in file order; together they are exactly ``[0, size)``."""
-        ends = [*self._starts[1:], self.size]
-        for start, end, owner in zip(self._starts, ends, self._owners, strict=False):
-            yield Span(start, end, *owner)
+        for mark, end in zip(self.marks, _ends(self), strict=True):
+            yield from _spans_of(mark, end)
 
-    def values(self) -> Iterator[Span]:
-        """Spans of values and of unexplained bytes: everything but structure."""
-        return iter(self.derived(_values))
+    def span_at(self, offset: int) -> Span:
+        """The span that holds the byte at ``offset``.
+
+        Raises:
+            IndexError: The offset is outside the data.
+        """
+        if not 0 <= offset < self.size:
+            raise IndexError(offset)
+        marks = self.marks
+        index = bisect_right(marks, offset, key=_START)
+        end = marks[index].start if index < len(marks) else self.size
+        return next(span for span in _spans_of(marks[index - 1], end) if offset < span.end)
+
+    def values_of(self, concerns: Concern[object]) -> list[Held]:
+        """Values and unexplained bytes of the sorts that concern somebody, in file order.
+
+        Args:
+            concerns: Says so of a sort (`by_sort`).
+        """
+        key = Loose, concerns
+        if key not in self._derived:
+            values, groups = self.derived(_held), self.derived(_held_by_sort)
+            self._derived[key] = _concerned(values, groups, concerns)
+        return cast("list[Held]", self._derived[key])
+
+    def of(self, concerns: Concern[object]) -> list[Element]:
+        """The elements of the sorts that concern somebody, in file order.
+
+        Args:
+            concerns: Says so of a sort (`by_sort`).
+        """
+        key = Element, concerns
+        if key not in self._derived:
+            self._derived[key] = _concerned(self.elements, self.derived(_by_sort), concerns)
+        return cast("list[Element]", self._derived[key])
 
     def derived(self, derive: Callable[[Layout], T]) -> T:
         """What follows from the layout alone, derived once.
@@ -266,18 +472,6 @@ class Layout:
         if derive not in self._derived:
             self._derived[derive] = derive(self)
         return cast("T", self._derived[derive])
-
-    def span_at(self, offset: int) -> Span:
-        """The span that holds the byte at ``offset``.
-
-        Raises:
-            IndexError: The offset is outside the data.
-        """
-        if not 0 <= offset < self.size:
-            raise IndexError(offset)
-        index = bisect_right(self._starts, offset) - 1
-        end = self._starts[index + 1] if index + 1 < len(self._starts) else self.size
-        return Span(self._starts[index], end, *self._owners[index])
 
     def text(self, data: Data, tag: int) -> str:
         """Text of a root element, as `text_of`; empty if it is absent."""
@@ -290,8 +484,69 @@ class Layout:
         return number_of(data, element) if element else None
 
 
-def _values(layout: Layout) -> list[Span]:
-    return [span for span in layout.spans() if span.is_value]
+def in_order(*lists: Sequence[Element]) -> list[Element]:
+    """The elements of all lists in file order, each of them once."""
+    return sorted({each for elements in lists for each in elements}, key=_START)
+
+
+def _sort_within(owner: Owner, region: Region) -> Sort:
+    """The sort of bytes that are no element's header and value."""
+    if not isinstance(owner, Element):
+        return bare_sort(region)
+    sort = owner.sort
+    return sort_of(sort.tag, sort.vr, sort.creator, sort.implicit, sort.big_endian, region)
+
+
+def _ends(layout: Layout) -> list[int]:
+    """Where what begins at each mark ends: at the next one."""
+    ends = [mark.start for mark in layout.marks]
+    ends.append(layout.size)
+    return ends[1:]
+
+
+def _spans_of(mark: Element | Item | Cut, end: int) -> Iterator[Span]:
+    """What begins at a mark, up to the next one."""
+    region, owner = mark.sort.region, mark.owner
+    if mark.start < min(mark.value, end):
+        yield Span(mark.start, min(mark.value, end), region, owner, is_value=False)
+    if mark.value < end:
+        yield Span(mark.value, end, region, owner, is_value=True)
+
+
+def _held(layout: Layout) -> list[Held]:
+    """Every value: that of an element ends where the element does, if it has one."""
+    return [
+        mark if type(mark) is Element else Loose(mark.value, end, mark.sort, mark.owner)
+        for mark, end in zip(layout.marks, _ends(layout), strict=True)
+        if mark.value < end
+    ]
+
+
+def _by_sort(layout: Layout) -> Mapping[Sort, list[Element]]:
+    return _grouped(layout.elements)
+
+
+def _held_by_sort(layout: Layout) -> Mapping[Sort, list[Held]]:
+    return _grouped(layout.derived(_held))
+
+
+def _grouped(those: list[H]) -> Mapping[Sort, list[H]]:
+    groups: dict[Sort, list[H]] = defaultdict(list)
+    for each in those:
+        groups[each.sort].append(each)
+    return groups
+
+
+def _concerned(
+    those: list[H], groups: Mapping[Sort, list[H]], concerns: Concern[object]
+) -> list[H]:
+    """Those whose sort concerns somebody, in their order."""
+    chosen = set(filter(concerns, groups))
+    if len(chosen) == len(groups):
+        return those
+    if sum(len(groups[sort]) for sort in chosen) < len(those) // _FEW:
+        return sorted(chain.from_iterable(groups[sort] for sort in chosen), key=_VALUE)
+    return list(compress(those, map(chosen.__contains__, map(_SORT, those))))
 
 
 def text_of(data: Data, element: Element) -> str:

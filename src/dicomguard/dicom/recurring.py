@@ -10,12 +10,13 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from dicomguard.dicom.budgets import Budgets
-from dicomguard.dicom.layout import Data, Layout
+from dicomguard.dicom.layout import Data, Layout, Sort, by_sort
 from dicomguard.dicom.walker import TRANSFER_SYNTAX, walk
 from dicomguard.model import Region
 
-_SIZES = 1024
-"""Sizes of files that are remembered; a layout is kept when its size has come before."""
+_SHAPES = 32
+"""Sizes of files and numbers of elements that are remembered; a layout is kept when both have come
+before, and not so long ago that it would be forgotten before it comes again."""
 _KEPT = 32
 """Layouts that are kept, the last ones that were of use."""
 _LONGEST = 1 << 15
@@ -58,22 +59,23 @@ class Layouts:
 
     def __init__(self, budgets: Budgets) -> None:
         self._budgets = budgets
-        self._sizes: OrderedDict[int, None] = OrderedDict()
+        self._shapes: OrderedDict[tuple[int, int], None] = OrderedDict()
         self._kept: OrderedDict[_Kept, None] = OrderedDict()
 
     def of(self, data: Data) -> Layout:
         """The layout of a file, as `walk` makes it."""
         size = len(data)
-        if size not in self._sizes:
-            self._sizes[size] = None
-            if len(self._sizes) > _SIZES:
-                self._sizes.popitem(last=False)
-            return walk(data, self._budgets)
         for kept in reversed(self._kept):
             if kept.layout.size == size and kept.fits(data):
                 self._kept.move_to_end(kept)
                 return kept.layout
         layout = walk(data, self._budgets)
+        shape = size, len(layout.elements)
+        if shape not in self._shapes:
+            self._shapes[shape] = None
+            if len(self._shapes) > _SHAPES:
+                self._shapes.popitem(last=False)
+            return layout
         made = _kept(data, layout)
         if made:
             self._kept[made] = None
@@ -90,18 +92,23 @@ def _kept(data: Data, layout: Layout) -> _Kept | None:
         return None
     last = layout.elements[-1]
     length = last.value if last.end == layout.size and not last.is_container else layout.size
-    if length > _LONGEST or any(each.region in _UNEXPLAINED for each in layout.values()):
+    if length > _LONGEST or layout.values_of(_is_unexplained):
         return None
     mask = bytearray(b"\xff") * length
-    for each in layout.elements:
-        is_read = (
-            each.vr in _READ
-            or each.is_container
-            or each.is_private_creator
-            or each.tag == TRANSFER_SYNTAX
-        )
-        end = min(each.end, length)
-        if not is_read and each.value < end:
-            mask[each.value : end] = bytes(end - each.value)
+    for each in layout.values_of(_is_skipped):
+        if each.value < length:
+            mask[each.value : each.end] = bytes(each.end - each.value)
     bits = int.from_bytes(mask, "little")
     return _Kept(length, bits, int.from_bytes(data[:length], "little") & bits, layout)
+
+
+@by_sort
+def _is_unexplained(sort: Sort) -> bool:
+    return sort.region in _UNEXPLAINED
+
+
+@by_sort
+def _is_skipped(sort: Sort) -> bool:
+    """Whether the walker goes over the value, which is an element's and not a fragment."""
+    is_read = sort.vr in _READ or sort.is_private_creator or sort.tag == TRANSFER_SYNTAX
+    return bool(sort.vr) and not is_read

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -137,10 +135,6 @@ class Source(Struct, frozen=True, kw_only=True):
             rule=rule,
             count=count,
         )
-
-    def values(self) -> Iterator[Span]:
-        """Spans of values and of unexplained bytes: everything but structure."""
-        return self.layout.values()
 
     def _shows_text(self, start: int, end: int, *, named: bool) -> bool:
         """Whether a byte of ``[start, end)`` may be text of a value, so of a patient.

@@ -16,10 +16,12 @@ from __future__ import annotations
 import re
 import time
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from enum import Enum, auto
 from struct import Struct, pack
 from typing import Final, NamedTuple
+
+import msgspec
 
 from dicomguard.dicom import dictionary
 from dicomguard.dicom.budgets import Budgets
@@ -34,8 +36,11 @@ from dicomguard.dicom.layout import (
     Oddity,
     OddityKind,
     Owner,
+    Sort,
     StreamError,
+    sort_of,
 )
+from dicomguard.dicom.ordinary import Ordinary, ordinary_in
 from dicomguard.dicom.vr import LONG_VRS, TEXT_VRS, VRS
 from dicomguard.model import Region
 
@@ -59,6 +64,7 @@ ENCAPSULATED_DOCUMENT: Final = 0x00420011
 _TRAILING_PADDING: Final = 0xFFFCFFFC
 TRANSFER_SYNTAX: Final = 0x00020010
 _ITEM: Final = 0xE000
+_ITEM_TAG: Final = b"\xfe\xff\x00\xe0"
 _ITEM_END: Final = 0xE00D
 _SEQUENCE_END: Final = 0xE0DD
 
@@ -76,8 +82,12 @@ _WIDE = 100_000
 _LITTLE_TAG, _BIG_TAG = Struct("<HH"), Struct(">HH")
 _LITTLE_HEADER, _BIG_HEADER = Struct("<HH2sH"), Struct(">HH2sH")
 """Tag, VR and 16-bit length."""
+_ITEM_HEADER = Struct("<4sI")
+"""Tag and length."""
 _LITTLE_16 = Struct("<H")
 _LITTLE_32, _BIG_32 = Struct("<I"), Struct(">I")
+
+_NO_CREATORS: Final[Mapping[int, str]] = {}
 
 
 class _Holds(Enum):
@@ -88,11 +98,11 @@ class _Holds(Enum):
     FRAGMENTS = auto()
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class _Frame:
+class _Frame(msgspec.Struct, eq=False, kw_only=True):
     """A container that is open: the data set, a sequence, an item or encapsulated data.
 
-    ``end`` is its own end if it has a defined length, else that of what contains it.
+    ``end`` is its own end if it has a defined length, else that of what contains it. ``runs`` are
+    its elements whose tags have not become ``seen`` yet.
     """
 
     holds: _Holds
@@ -103,10 +113,20 @@ class _Frame:
     big_endian: bool
     is_defined: bool
     depth: int
+    ordinary: Ordinary | None
     last_tag: int = -1
+    highest: int = -1
     count: int = 0
-    seen: set[int] = field(default_factory=set)
-    creators: dict[int, str] = field(default_factory=dict)
+    seen: set[int] = msgspec.field(default_factory=set)
+    creators: dict[int, str] = msgspec.field(default_factory=dict)
+    runs: list[list[Element]] = msgspec.field(default_factory=list)
+
+    def has_seen(self, tag: int) -> bool:
+        """Whether a tag that is not above all others is one of them."""
+        for run in self.runs:
+            self.seen.update(each.sort.tag for each in run)
+        self.runs.clear()
+        return tag in self.seen
 
 
 class _Header(NamedTuple):
@@ -224,6 +244,10 @@ class _Walker:
         """
         frame = self._open_root(Region.META, implicit=False, big_endian=False)
         while self.data[position : position + 2] == b"\2\0" and not self._exhausted():
+            after = self._ordinary(frame, position)
+            if after > position:
+                position = after
+                continue
             header = self._header(position, self.size, implicit=False, big_endian=False)
             if header is None or header.length == UNDEFINED_LENGTH:
                 self._odd(OddityKind.UNREADABLE, position, None)
@@ -296,7 +320,7 @@ class _Walker:
             self._limit(str(error))
         layout.cut(start, Region.DATASET, None, is_value=True)
         layout.cut(end, Region.GAP, None, is_value=True)
-        inner = _Walker(inflated, self.budgets, self.deadline)
+        inner = type(self)(inflated, self.budgets, self.deadline)
         inner.layout.is_dicom = True
         inner.layout.transfer_syntax = layout.transfer_syntax
         inner.dataset(0)
@@ -333,7 +357,8 @@ class _Walker:
             elif frame.end - position < 8:
                 position = self._give_up(position)
             else:
-                position = self._step(frame, position)
+                after = self._ordinary(frame, position)
+                position = after if after > position else self._step(frame, position)
 
     def _step(self, frame: _Frame, position: int) -> int:
         """Take one element, item or delimiter at ``position``; answer where to go on."""
@@ -400,6 +425,7 @@ class _Walker:
             big_endian=big_endian,
             is_defined=True,
             depth=0,
+            ordinary=ordinary_in(region, implicit=implicit, big_endian=big_endian),
         )
         self.frames.append(frame)
         return frame
@@ -410,16 +436,20 @@ class _Walker:
         if holds is _Holds.ITEMS:
             self.layout.depth = max(self.layout.depth, frame.depth + 1)
         from_un = holds is _Holds.ITEMS and element.vr == "UN"
+        region = element.region
+        implicit = frame.implicit or from_un  # UN holds implicit VR little endian (CP-246)
+        big_endian = frame.big_endian and not from_un
         self.frames.append(
             _Frame(
                 holds=holds,
                 end=element.end,
                 owner=element,
-                region=element.region,
-                implicit=frame.implicit or from_un,  # UN holds implicit VR little endian (CP-246)
-                big_endian=frame.big_endian and not from_un,
+                region=region,
+                implicit=implicit,
+                big_endian=big_endian,
                 is_defined=is_defined,
                 depth=frame.depth + 1,
+                ordinary=ordinary_in(region, implicit=implicit, big_endian=big_endian),
             )
         )
         return element.value
@@ -526,7 +556,8 @@ class _Walker:
         self.steps += 1
         item = Item(container, frame.count, position)
         frame.count += 1
-        self.layout.cut(position, frame.region, item, is_value=False)
+        self.layout.drop_empty(position)
+        self.layout.marks.append(item)
         start, is_defined = position + 8, length != UNDEFINED_LENGTH
         end = start + length if is_defined else frame.end
         if end > frame.end:
@@ -541,19 +572,26 @@ class _Walker:
         implicit = self._is_implicit_item(frame, start, end)
         if implicit and not frame.implicit:
             self._odd(OddityKind.MIXED_VR, position, item)
-        self.frames.append(
-            _Frame(
-                holds=_Holds.ELEMENTS,
-                end=end,
-                owner=item,
-                region=frame.region,
-                implicit=implicit,
-                big_endian=frame.big_endian,
-                is_defined=is_defined,
-                depth=frame.depth,
-            )
-        )
+        self._open_item(frame, item, end, implicit=implicit, is_defined=is_defined)
         return start
+
+    def _open_item(
+        self, frame: _Frame, item: Item, end: int, *, implicit: bool, is_defined: bool = True
+    ) -> _Frame:
+        """Go into an item of a sequence."""
+        opened = _Frame(
+            holds=_Holds.ELEMENTS,
+            end=end,
+            owner=item,
+            region=frame.region,
+            implicit=implicit,
+            big_endian=frame.big_endian,
+            is_defined=is_defined,
+            depth=frame.depth,
+            ordinary=ordinary_in(frame.region, implicit=implicit, big_endian=frame.big_endian),
+        )
+        self.frames.append(opened)
+        return opened
 
     def _empty_items(self, frame: _Frame, position: int) -> int:
         """Where a long run of items without content ends, 0 if none is here.
@@ -635,10 +673,6 @@ class _Walker:
         layout = self.layout
         if self.unvouched is not None:
             position = self.unvouched
-            while layout.elements and layout.elements[-1].start >= position:
-                element = layout.elements.pop()
-                if layout.root.get(element.tag) is element:
-                    del layout.root[element.tag]
             layout.oddities[:] = [odd for odd in layout.oddities if odd.offset < position]
             layout.uncut(position)
         layout.cut(position, Region.TAIL, None, is_value=True)
@@ -690,20 +724,13 @@ class _Walker:
         group, element = tag >> 16, tag & 0xFFFF
         creator = frame.creators.get(tag >> 8) if group & 1 and element > 0xFF else None
         vr = header.vr or _implicit_vr(tag, creator)
-        owner, value, region = frame.owner, header.value, _region(frame.region, tag, vr)
-        made = Element(  # by position, as there may be a million
-            tag,
-            vr,
-            position,
-            value,
-            end,
-            header.length,
-            owner if isinstance(owner, Item) else None,
-            creator,
-            not header.vr,
-            frame.big_endian,
-            region,
-        )
+        owner, value = frame.owner, header.value
+        region = _region(frame.region, tag, vr)
+        sort = sort_of(tag, vr, creator, not header.vr, frame.big_endian, region)
+        parent = owner if isinstance(owner, Item) else None
+        made = Element(sort, position, value, end, header.length, parent)
+        if frame.ordinary is not None and _is_ordinary(header, sort, implicit=frame.implicit):
+            frame.ordinary.remember(self.data, position, sort)
         if header.vr:
             if frame.implicit:
                 self._odd(OddityKind.MIXED_VR, position, made)
@@ -713,22 +740,94 @@ class _Walker:
                 self._odd(OddityKind.RESERVED_BYTES, position, made, header.reserved)
         elif not frame.implicit:
             self._odd(OddityKind.MIXED_VR, position, made)
-        if tag in frame.seen:
-            self._odd(OddityKind.DUPLICATE, position, made)
-        elif tag < frame.last_tag:
-            self._odd(OddityKind.OUT_OF_ORDER, position, made)
-        frame.seen.add(tag)
-        frame.last_tag = tag
-        if group & 1 and made.is_private_creator and end - value <= _CREATOR_BYTES:
+        if tag <= frame.highest:
+            if frame.has_seen(tag):
+                self._odd(OddityKind.DUPLICATE, position, made)
+            elif tag < frame.last_tag:
+                self._odd(OddityKind.OUT_OF_ORDER, position, made)
+        self._follow(frame, [made])
+        if group & 1 and sort.is_private_creator and end - value <= _CREATOR_BYTES:
             name = self.data[value:end].decode("ascii", "replace").strip(" \0")
             frame.creators[group << 8 | element] = name
-        layout = self.layout
-        layout.elements.append(made)
-        if owner is None:
-            layout.root.setdefault(tag, made)
-        layout.cut(position, region, made, is_value=False)
-        layout.cut(value, region, made, is_value=True)
         return made
+
+    def _follow(self, frame: _Frame, elements: list[Element]) -> None:
+        """Record elements of one level that follow upon one another."""
+        layout, last_tag = self.layout, elements[-1].sort.tag
+        layout.drop_empty(elements[0].start)
+        layout.marks += elements
+        layout.elements += elements
+        if frame.owner is None:
+            for each in elements:
+                layout.root.setdefault(each.sort.tag, each)
+        frame.runs.append(elements)
+        frame.last_tag = last_tag
+        frame.highest = max(frame.highest, last_tag)
+
+    # ------------------------------------------------------------------ ordinary elements
+
+    def _unasked(self) -> int:
+        """How many steps may be taken before `_exhausted` has to be asked again."""
+        return min(self.budgets.elements - self.steps, _CLOCK_EVERY - self.steps % _CLOCK_EVERY)
+
+    def _ordinary(self, frame: _Frame, position: int) -> int:
+        """Take ordinary elements, or items of such, from ``position``; answer where to go on."""
+        ordinary = frame.ordinary
+        if ordinary is None or frame.holds is _Holds.FRAGMENTS:
+            return position
+        if frame.holds is _Holds.ITEMS:
+            return self._ordinary_items(frame, ordinary, position)
+        parent = frame.owner if isinstance(frame.owner, Item) else None
+        run = ordinary.run(
+            self.data,
+            position,
+            frame.end,
+            above=frame.highest,
+            parent=parent,
+            creators=frame.creators,
+            most=self._unasked(),
+        )
+        if not run:
+            return position
+        self.steps += len(run)
+        self._follow(frame, run)
+        if frame.owner is None:
+            self.unvouched = None
+        return run[-1].end
+
+    def _ordinary_items(self, frame: _Frame, ordinary: Ordinary, position: int) -> int:
+        """Take items that begin with ordinary elements, and go into the first that has others."""
+        layout, data, owner = self.layout, self.data, frame.owner
+        assert isinstance(owner, Element)
+        if frame.implicit and owner.vr == "UN":
+            return position  # each of its items may be in explicit VR
+        marks, elements = layout.marks, layout.elements
+        last, frame_end = frame.end - 16, frame.end
+        most = unasked = self._unasked()
+        while most > 1 and position <= last:
+            tag, length = _ITEM_HEADER.unpack_from(data, position)
+            start = position + 8
+            end = start + length
+            if tag != _ITEM_TAG or end > frame_end or length == UNDEFINED_LENGTH:
+                break
+            item = Item(owner, frame.count, position)
+            run = ordinary.run(
+                data, start, end, above=-1, parent=item, creators=_NO_CREATORS, most=most - 1
+            )
+            if not run:
+                break
+            frame.count += 1
+            most -= len(run) + 1
+            layout.drop_empty(position)
+            marks.append(item)
+            position = run[-1].end
+            if position < end:
+                self._follow(self._open_item(frame, item, end, implicit=frame.implicit), run)
+                break
+            marks += run
+            elements += run
+        self.steps += unasked - most
+        return position
 
     # ------------------------------------------------------------------ small things
 
@@ -760,6 +859,21 @@ class _Walker:
             self._limit(f"reading the structure took longer than {self.budgets.seconds} s")
             return True
         return False
+
+
+def _is_ordinary(header: _Header, sort: Sort, *, implicit: bool) -> bool:
+    """Whether sort, encoding and private creator tell all but where the value ends.
+
+    Values of sequences are gone into, private creators are remembered, and lengths of groups vouch
+    for these only if they are four bytes.
+    """
+    if not sort.element or "SQ" in (sort.vr, _implicit_vr(sort.tag, sort.creator)):
+        return False
+    if sort.is_private and sort.creator is None:
+        return False
+    if implicit:
+        return not header.vr and (sort.is_private or dictionary.public_vr(sort.tag) is not None)
+    return bool(header.vr) and header.is_known_vr
 
 
 def _implicit_vr(tag: int, creator: str | None) -> str:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate, groupby
 from operator import attrgetter
 
+from msgspec import structs
+
 from dicomguard.detectors.text import (
     addresses,
     disguise,
@@ -25,9 +27,8 @@ from dicomguard.detectors.text import (
 )
 from dicomguard.detectors.text.signs import Scope, Sign
 from dicomguard.dicom import charset
-from dicomguard.dicom.layout import Element, Layout, Span, text_of
+from dicomguard.dicom.layout import Element, Held, Layout, Sort, by_sort, is_text, text_of
 from dicomguard.dicom.source import Source
-from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.gather import SEPARATOR
 from dicomguard.model import Finding, FindingKind
 from dicomguard.patterns import Patterns, literal
@@ -67,24 +68,27 @@ class TextDetector:
             return
         data, layout = source.data, source.layout
         everything = SEPARATOR.join(
-            [data[start:end] for start, end in layout.derived(_IN_SCOPE[Scope.ANY])]
+            [data[each.value : each.end] for each in layout.derived(_texts)]
         )
         hits = _search(
             everything,
             lambda scope: [
-                (start, data[start:end]) for start, end in layout.derived(_IN_SCOPE[scope])
+                (each.value, data[each.value : each.end])
+                for each in layout.derived(_IN_SCOPE[scope])
             ],
             exact=True,
         )
-        for span, owner in layout.derived(_long):
-            kind = form.look(owner, data[span.start : span.end])
+        for each in layout.derived(_long):
+            kind = form.look(each, data[each.value : each.end])
             if kind:
-                hits[kind].append(span.start)
+                hits[kind].append(each.value)
         if not (everything.isascii() and _is_read_as_stored(everything)):
             read = _read(source, hits)
             again = _search(
                 SEPARATOR.join([raw for _, _, raw in read]),
-                lambda scope: [(start, raw) for start, owner, raw in read if scope.holds(owner)],
+                lambda scope: [
+                    (start, raw) for start, owner, raw in read if scope.holds(owner.sort)
+                ],
                 exact=False,
             )
             for kind, places in again.items():
@@ -92,27 +96,28 @@ class TextDetector:
         yield from _findings(source, hits)
 
 
-def _texts(layout: Layout) -> list[tuple[Span, Element]]:
+def _texts(layout: Layout) -> list[Element]:
+    """The values that are text, each as all that its element holds."""
     return [
-        (span, span.owner)
-        for span in layout.values()
-        if isinstance(span.owner, Element) and span.owner.vr in TEXT_VRS
+        each if type(each) is Element else _as_value(each) for each in layout.values_of(is_text)
     ]
 
 
-def _long(layout: Layout) -> list[tuple[Span, Element]]:
-    return [
-        (span, owner)
-        for span, owner in layout.derived(_texts)
-        if form.may_be_long(owner, span.end - span.start)
-    ]
+def _as_value(loose: Held) -> Element:
+    """What is in the place of a value, and can be read as it, as that of its element."""
+    assert isinstance(loose.owner, Element)
+    return structs.replace(loose.owner, value=loose.value, end=loose.end)
 
 
-def _in(scope: Scope) -> Callable[[Layout], list[tuple[int, int]]]:
+def _long(layout: Layout) -> list[Element]:
+    texts = layout.derived(_texts)
+    longest = {sort: form.longest(sort) for sort in {each.sort for each in texts}}
+    return [each for each in texts if each.end - each.value > longest[each.sort]]
+
+
+def _in(scope: Scope) -> Callable[[Layout], list[Element]]:
     holds = scope.holds
-    return lambda layout: [
-        (span.start, span.end) for span, owner in layout.derived(_texts) if holds(owner)
-    ]
+    return lambda layout: [each for each in layout.derived(_texts) if holds(each.sort)]
 
 
 _IN_SCOPE = {scope: _in(scope) for scope in Scope}
@@ -162,17 +167,17 @@ def _read(source: Source, hits: dict[FindingKind, list[int]]) -> list[_Value]:
     terms = _Terms(source)
     read: list[_Value] = []
     room = _READ_MAX
-    for span, owner in source.layout.derived(_texts):
-        raw = source.data[span.start : span.end]
+    for each in source.layout.derived(_texts):
+        raw = source.data[each.value : each.end]
         is_plain = raw.isascii() and b"\x1b" not in raw
         if (is_plain and _is_read_as_stored(raw)) or room < len(raw):
             continue
         room -= len(raw)
-        declared = terms.of(owner)
+        declared = terms.of(each)
         if not is_plain:
             for kind in disguise.look(raw, declared):
-                hits[kind].append(span.start)
-        read.append((span.start, owner, _as_read(raw, declared)))
+                hits[kind].append(each.value)
+        read.append((each.value, each, _as_read(raw, declared)))
     return read
 
 
@@ -181,8 +186,9 @@ def _is_read_as_stored(raw: bytes) -> bool:
     return not any(each in raw for each in _ESCAPES) or not (b"\x1b" in raw or _SPELLED.search(raw))
 
 
-def _character_sets(layout: Layout) -> list[Element]:
-    return [each for each in layout.elements if each.tag == _CHARACTER_SET]
+@by_sort
+def _is_character_set(sort: Sort) -> bool:
+    return sort.tag == _CHARACTER_SET
 
 
 class _Terms:
@@ -191,7 +197,7 @@ class _Terms:
     def __init__(self, source: Source) -> None:
         self._declared = {
             element.parent: text_of(source.data, element).split("\\")
-            for element in source.layout.derived(_character_sets)
+            for element in source.layout.of(_is_character_set)
         }
 
     def of(self, element: Element) -> Sequence[str]:

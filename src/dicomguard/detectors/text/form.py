@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from dicomguard.detectors.text.signs import Scope, Sign, exploit
-from dicomguard.dicom.layout import Element
+from dicomguard.dicom.layout import NOWHERE, Element, Sort, by_sort
 from dicomguard.model import Category, Confidence, FindingKind, Region, Severity
 from dicomguard.regex import regex
 
@@ -43,9 +43,10 @@ _FIXED = frozenset(("AE", "AS", "CS", "DA", "SH", "TM", "UI"))
 _ABSURD = 1024
 
 
-def may_be_long(element: Element, size: int) -> bool:
-    """Whether so many bytes may be more than the VR allows; private ones are as their format is."""
-    return size > _LIMITS.get(element.vr, size) and element.region is not Region.PRIVATE
+@by_sort
+def longest(sort: Sort) -> int:
+    """With more bytes a value may be more than its VR allows; private ones are as they are."""
+    return NOWHERE if sort.region is Region.PRIVATE else _LIMITS.get(sort.vr, NOWHERE)
 
 
 def look(element: Element, raw: bytes) -> FindingKind | None:

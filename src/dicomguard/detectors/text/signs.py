@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
-from dicomguard.dicom.layout import Element
+from dicomguard.dicom.layout import Concern, Sort, by_sort
 from dicomguard.dicom.vr import LONG_TEXT_VRS, TEXT_VRS
 from dicomguard.model import Category, Confidence, FindingKind, Region, Severity
 from dicomguard.regex import regex
@@ -40,16 +39,16 @@ class Scope(Enum):
     ADDRESSES = "URIs, private included"
 
     @property
-    def holds(self) -> Callable[[Element], bool]:
-        """Says whether the value of an element of a text VR is looked at."""
-        return _HOLDS[self]
+    def holds(self) -> Concern[bool]:
+        """Says of a sort of elements of a text VR whether their values are looked at."""
+        return _ANSWERED[self]
 
 
-def _is_public(element: Element) -> bool:
-    return element.region is not Region.PRIVATE
+def _is_public(sort: Sort) -> bool:
+    return sort.region is not Region.PRIVATE
 
 
-_HOLDS: dict[Scope, Callable[[Element], bool]] = {
+_HOLDS: dict[Scope, Concern[bool]] = {
     Scope.ANY: lambda _: True,
     Scope.PUBLIC: _is_public,
     Scope.SHORT: lambda each: each.vr not in _LONG and each.vr != "UR" and _is_public(each),
@@ -61,6 +60,7 @@ _HOLDS: dict[Scope, Callable[[Element], bool]] = {
     Scope.ADDRESSES: lambda each: each.vr == "UR" or each.tag in _ADDRESSES,
 }
 assert set(_HOLDS) == set(Scope)
+_ANSWERED = {scope: by_sort(holds) for scope, holds in _HOLDS.items()}
 assert TEXT_VRS >= _CODED | _LONG
 
 
