@@ -30,6 +30,7 @@ from dicomguard.dicom.walker import walk
 from dicomguard.engine import ENGINES
 from dicomguard.gather import Gathered
 from dicomguard.model import Region
+from dicomguard.patterns import MATCH_LIMIT
 from dicomguard.payloads.wrappings import (
     ADD,
     BY_MAGIC,
@@ -639,6 +640,14 @@ def test_noise_is_no_structure_and_text_is_under_any_key(size: int, key: int) ->
     assert is_structured(noise(2048) + text)
     assert not is_structured(noise(size))
     assert not is_structured(bytes([key]) * size)
+
+
+def test_a_flood_of_headers_hides_none() -> None:
+    header = b"\x78\x9c"
+    (zlib_,) = [each for each in BY_SEARCH if not each.is_text]
+    flood = header * (MATCH_LIMIT + 1)
+    assert sum(1 for _ in zlib_.search(flood)) == MATCH_LIMIT + 1
+    assert list(zlib_.search(b"\0" * (MATCH_LIMIT - 1) + header)) == [MATCH_LIMIT - 1]
 
 
 @pytest.mark.slow

@@ -116,20 +116,23 @@ def _stop(*_match: object) -> bool:
 _WINDOW = 1 << 23
 
 
-def windows(data: bytes | mmap.mmap, overlap: int) -> Iterator[tuple[int, int, memoryview]]:
+def windows(
+    data: bytes | mmap.mmap, overlap: int, size: int = _WINDOW
+) -> Iterator[tuple[int, int, memoryview]]:
     """Data in pieces small enough to be copied.
 
     Args:
         data: All of them.
         overlap: Bytes of the next piece that a piece has as well.
+        size: Bytes of a piece without these.
 
     Yields:
         Where a piece starts, where the next one does, and its bytes, for as long as it is the last
         that was asked for.
     """
     with memoryview(data) as whole:
-        for start in range(0, len(data), _WINDOW):
-            end = min(start + _WINDOW, len(data))
+        for start in range(0, len(data), size):
+            end = min(start + size, len(data))
             with whole[start : end + overlap] as window:
                 yield start, end, window
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from struct import unpack_from
 from typing import Final
 
@@ -50,7 +51,7 @@ _VALUES = 8
 _DIGITS = 12
 
 
-class Level(Struct, frozen=True):
+class Level(Struct, frozen=True, dict=True):
     """The elements of the data set itself or of one item, each tag's first.
 
     Attributes:
@@ -85,24 +86,24 @@ class Level(Struct, frozen=True):
         order = ">" if element.big_endian else "<"
         return unpack_from(f"{order}{count}H", self.source.data, element.value)
 
-    @property
+    @cached_property
     def pixels(self) -> Element | None:
         """The first element that holds pixels."""
         return next((self.elements[tag] for tag in PIXELS if tag in self.elements), None)
 
-    @property
+    @cached_property
     def frames(self) -> int:
         """Number of Frames, signed; 1 if it is absent, empty or no number."""
         text = self.text(FRAMES)
         is_number = text.isascii() and text.lstrip("+-").isdigit() and len(text) <= _DIGITS
         return int(text) if is_number and text[:2].count("-") < 2 else 1
 
-    @property
+    @cached_property
     def frame_bits(self) -> int:
         """Bits of one frame; 0 if the elements do not tell."""
         return frame_bits(self.source.data, self.elements) or 0
 
-    @property
+    @cached_property
     def is_cut(self) -> bool:
         """Whether the file ends within the pixels: what is missing was once there."""
         pixels = self.pixels

@@ -80,6 +80,7 @@ _PALETTE_UID = 0x00281199
 _LUT_DESCRIPTOR, _LUT_DATA = 0x00283002, 0x00283006
 _MODALITY_SEQUENCE = 0x00283000
 _OVERLAYS = range(0x6000, 0x6020, 2)
+_OVERLAY_DATA = frozenset(group << 16 | 0x3000 for group in _OVERLAYS)
 _WAVE_CHANNELS, _WAVE_SAMPLES, _WAVE_BITS = 0x003A0005, 0x003A0010, 0x54001004
 _WAVE_DATA = 0x54001010
 _DESCRIPTOR_BYTES = 6
@@ -210,6 +211,8 @@ def _lookup(level: Level) -> Iterator[Hit]:
 
 def _overlays(level: Level) -> Iterator[Hit]:
     """Overlay Data has a bit for each pixel (PS3.5 section 8.1.2); one row less is a slip."""
+    if _OVERLAY_DATA.isdisjoint(level.elements):
+        return
     for group in _OVERLAYS:
         overlay = level.get(group << 16 | 0x3000)
         rows, columns = level.number(group << 16 | 0x0010), level.number(group << 16 | 0x0011)

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
-from dicomguard.patterns import Patterns, windows
+from dicomguard.patterns import MATCH_LIMIT, Patterns, windows
 from dicomguard.payloads.fields import read_fields
 from dicomguard.payloads.payload import Data
 from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, Allowance, Unwrapped, is_telling
@@ -296,10 +296,12 @@ class Zlib:
 
     is_text = False
     _HEADER = Patterns([rb"\x78[\x01\x5e\x9c\xda]"])
+    _WINDOW = MATCH_LIMIT
+    """Bytes searched at once: they cannot hold so many headers that some are not told."""
 
     def search(self, values: Data) -> Iterator[int]:
         """Wherever the two bytes of its header are."""
-        for start, _, window in windows(values, 1):
+        for start, _, window in windows(values, 1, self._WINDOW):
             for end, _ in self._HEADER.occurrences(window):
                 yield start + end - 2
 
