@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dicomguard.engine import ENGINES, CompiledRules, compile_rules
 from dicomguard.gather import Where
-from dicomguard.patterns import MATCH_LIMIT, Patterns, windows
+from dicomguard.patterns import MATCH_LIMIT, Literals, Patterns, windows
 from dicomguard.prefilter import Prefiltered, atoms_of
 from dicomguard.rules import RulePack
 
@@ -136,3 +136,26 @@ def test_threads_seek_at_the_same_time() -> None:
 
 def test_too_many_occurrences_are_not_all_listed() -> None:
     assert len(Patterns([b"a"]).occurrences(b"a" * (MATCH_LIMIT + 9))) == MATCH_LIMIT
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=3), min_size=1, max_size=9, unique=True),
+    st.lists(st.binary(max_size=9), max_size=9),
+    st.booleans(),
+)
+def test_literals_are_found_alike_before_they_are_compiled(
+    literals: list[bytes], parts: list[bytes], once: bool
+) -> None:
+    data = b"".join([*literals, *parts, *literals])
+    patterns = Literals(literals, once=once)
+    found = patterns.occurrences(data)
+    assert not patterns.is_compiled
+    patterns.compile()
+    assert sorted(patterns.occurrences(memoryview(data))) == found
+
+
+def test_literals_are_compiled_when_there_is_much_to_look_through() -> None:
+    patterns = Literals([b"abc"])
+    for _ in range(5):
+        assert patterns.occurrences(bytes(99_997) + b"abc") == [(100_000, 0)]
+    assert patterns.is_compiled

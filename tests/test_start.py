@@ -19,9 +19,9 @@ SCANNING = 248
 """How many by what scans."""
 
 SLOW = (
-    "asyncio", "cart", "concurrent.futures", "email", "http", "importlib.metadata",
-    "inotify_simple", "logging", "multiprocessing", "numpy", "prometheus_client", "pydicom",
-    "rich", "sqlite3",
+    "Crypto", "asyncio", "cart", "concurrent.futures", "email", "http", "hyperscan",
+    "importlib.metadata", "inotify_simple", "logging", "multiprocessing", "numpy",
+    "prometheus_client", "pydicom", "rich", "sqlite3",
 )  # fmt: skip
 """What a lone file has no use for."""
 

@@ -113,6 +113,38 @@ def _stop(*_match: object) -> bool:
     return True
 
 
+_FEW = 1 << 18
+"""Bytes that are looked through before it is worth the while to load Hyperscan and to compile."""
+
+
+class Literals(Patterns):
+    """Byte strings as patterns, sought one after another until much has been looked through.
+
+    Args:
+        literals: None of them is empty.
+        once: As of `Patterns`.
+    """
+
+    def __init__(self, literals: Sequence[bytes], *, once: bool = False) -> None:
+        super().__init__([literal(each) for each in literals], once=once)
+        self._literals = literals
+        self._left = _FEW
+
+    def occurrences(self, data: _Bytes) -> list[Occurrence]:
+        """As `Patterns.occurrences`."""
+        self._left -= len(data)
+        if self.is_compiled or self._left < 0:
+            return super().occurrences(data)
+        raw = bytes(data)
+        found: list[Occurrence] = []
+        for number, each in enumerate(self._literals):
+            at = raw.find(each)
+            while at >= 0:
+                found.append(Occurrence(at + len(each), number))
+                at = -1 if self._once else raw.find(each, at + 1)
+        return sorted(found)
+
+
 _WINDOW = 1 << 23
 
 

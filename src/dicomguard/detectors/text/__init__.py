@@ -31,7 +31,7 @@ from dicomguard.dicom.layout import Element, Held, Layout, Sort, by_sort, is_tex
 from dicomguard.dicom.source import Source
 from dicomguard.gather import SEPARATOR
 from dicomguard.model import Finding, FindingKind
-from dicomguard.patterns import Patterns, literal
+from dicomguard.patterns import Literals
 from dicomguard.regex import regex
 
 _MODULES = (injection, identifiers, paths, addresses, form)
@@ -46,7 +46,7 @@ _CLUES = {
 """The numbers of the signs that have a clue."""
 _CHARACTERS = tuple(clue for clue in _CLUES if len(clue) == 1)
 _LONG_CLUES = tuple(clue for clue in _CLUES if len(clue) > 1)
-_LONG_PATTERNS = Patterns([literal(clue) for clue in _LONG_CLUES], once=True)
+_LONG_PATTERNS = Literals(_LONG_CLUES, once=True)
 _CHARACTER_SET = 0x00080005
 _SPELLED = regex(rb"%[0-9a-fA-F]{2}|&(?:#|[a-z]{2,6};)|\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}")
 """What the escapes of URLs, HTML and JavaScript look like."""

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 
-from dicomguard.patterns import MATCH_LIMIT, Patterns, literal, windows
+from dicomguard.patterns import MATCH_LIMIT, Literals, windows
 from dicomguard.payloads.payload import Data
 from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, Allowance, Unwrapped
 from dicomguard.xor import SMALL, xor
@@ -129,7 +129,7 @@ class Keyed:
             plaintexts[differences(plaintext, lag)[:_NEEDLE]].append(plaintext)
         self._needles = tuple(plaintexts)
         self._plaintexts = tuple(plaintexts.values())
-        self._patterns = Patterns([literal(needle) for needle in self._needles])
+        self._patterns = Literals(self._needles)
 
     def prepare(self) -> None:
         """Compile what is sought, once for several processes."""

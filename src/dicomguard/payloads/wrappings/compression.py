@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
-from dicomguard.patterns import MATCH_LIMIT, Patterns, windows
+from dicomguard.patterns import MATCH_LIMIT, Literals, windows
 from dicomguard.payloads.fields import read_fields
 from dicomguard.payloads.payload import Data
 from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, Allowance, Unwrapped, is_telling
@@ -295,7 +295,7 @@ class Zlib:
     """
 
     is_text = False
-    _HEADER = Patterns([rb"\x78[\x01\x5e\x9c\xda]"])
+    _HEADER = Literals((b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"))
     _WINDOW = MATCH_LIMIT
     """Bytes searched at once: they cannot hold so many headers that some are not told."""
 
