@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from msgspec.structs import replace
 
-from dicomguard import gather, policy, unwrap
+from dicomguard import gather, policy, unwrap, xor
 from dicomguard.detectors import DETECTORS, vendors
 from dicomguard.dicom import dictionary
 from dicomguard.dicom.budgets import Budgets
@@ -62,6 +62,7 @@ def prepare(settings: ScanSettings) -> None:
     settings.pack.prepare()
     gather.prepare()
     unwrap.prepare()
+    xor.prepare()
 
 
 def scan_file(

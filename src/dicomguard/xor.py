@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-_Bytes = bytes | memoryview
+import sys
 
-SMALL = 1 << 13
+_Bytes = bytes | memoryview
+_LIBRARY = "Crypto.Util.strxor"
+
+FEW = 1 << 20
 """Bytes for which a large number does as well as a library that would have to be loaded."""
+_FEWEST = 1 << 13
+"""Bytes for which it does as well as one that is."""
+
+
+def prepare() -> None:
+    """Load the library, once for several processes."""
+    import Crypto.Util.strxor  # noqa: F401, PLC0415 - a lone file has no use for it
 
 
 def xor(one: _Bytes, other: _Bytes) -> bytes:
@@ -20,9 +30,9 @@ def xor(one: _Bytes, other: _Bytes) -> bytes:
     if len(one) != len(other):
         msg = f"{len(one)} bytes and {len(other)} bytes"
         raise ValueError(msg)
-    if len(one) < SMALL:
+    if len(one) < (_FEWEST if _LIBRARY in sys.modules else FEW):
         number = int.from_bytes(one, "little") ^ int.from_bytes(other, "little")
         return number.to_bytes(len(one), "little")
-    from Crypto.Util.strxor import strxor  # noqa: PLC0415 - loaded when it is used
+    from Crypto.Util.strxor import strxor  # noqa: PLC0415 - loaded by now, or worth it
 
     return strxor(one, other)

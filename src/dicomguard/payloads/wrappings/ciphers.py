@@ -18,7 +18,7 @@ from functools import cache
 from dicomguard.patterns import MATCH_LIMIT, Literals, windows
 from dicomguard.payloads.payload import Data
 from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, Allowance, Unwrapped
-from dicomguard.xor import SMALL, xor
+from dicomguard.xor import xor
 
 _BEFORE = 1 << 20
 """Bytes before a known plaintext that are deciphered."""
@@ -134,7 +134,6 @@ class Keyed:
     def prepare(self) -> None:
         """Compile what is sought, once for several processes."""
         self._patterns.compile()
-        self._differences(bytes(SMALL), self._lag)
 
     def search(self, data: Data, allowance: Allowance) -> Iterator[tuple[int, int]]:
         """Where known plaintext may be, in order, and a number for which."""
