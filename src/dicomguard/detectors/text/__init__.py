@@ -27,7 +27,16 @@ from dicomguard.detectors.text import (
 )
 from dicomguard.detectors.text.signs import Scope, Sign
 from dicomguard.dicom import charset
-from dicomguard.dicom.layout import Element, Held, Layout, Sort, by_sort, is_text, text_of
+from dicomguard.dicom.layout import (
+    Concern,
+    Element,
+    Held,
+    Layout,
+    Sort,
+    by_sort,
+    is_text,
+    text_of,
+)
 from dicomguard.dicom.source import Source
 from dicomguard.gather import SEPARATOR
 from dicomguard.model import Finding, FindingKind
@@ -68,13 +77,13 @@ class TextDetector:
             return
         data, layout = source.data, source.layout
         everything = SEPARATOR.join(
-            [data[each.value : each.end] for each in layout.derived(_texts)]
+            [data[each.value : each.end] for each in layout.values_of(is_text)]
         )
         hits = _search(
             everything,
             lambda scope: [
                 (each.value, data[each.value : each.end])
-                for each in layout.derived(_IN_SCOPE[scope])
+                for each in layout.values_of(_IN_SCOPE[scope])
             ],
             exact=True,
         )
@@ -96,32 +105,27 @@ class TextDetector:
         yield from _findings(source, hits)
 
 
-def _texts(layout: Layout) -> list[Element]:
-    """The values that are text, each as all that its element holds."""
-    return [
-        each if type(each) is Element else _as_value(each) for each in layout.values_of(is_text)
-    ]
-
-
-def _as_value(loose: Held) -> Element:
+def _as_element(held: Held) -> Element:
     """What is in the place of a value, and can be read as it, as that of its element."""
-    assert isinstance(loose.owner, Element)
-    return structs.replace(loose.owner, value=loose.value, end=loose.end)
+    if isinstance(held, Element):
+        return held
+    assert isinstance(held.owner, Element)
+    return structs.replace(held.owner, value=held.value, end=held.end)
 
 
 def _long(layout: Layout) -> list[Element]:
-    texts = layout.derived(_texts)
-    longest = {sort: form.longest(sort) for sort in {each.sort for each in texts}}
-    return [each for each in texts if each.end - each.value > longest[each.sort]]
+    texts = layout.values_of(is_text)
+    longest = {sort: form.longest(sort) for sort in set(map(attrgetter("sort"), texts))}
+    return [_as_element(each) for each in texts if each.end - each.value > longest[each.sort]]
 
 
-def _in(scope: Scope) -> Callable[[Layout], list[Element]]:
+def _in(scope: Scope) -> Concern[bool]:
     holds = scope.holds
-    return lambda layout: [each for each in layout.derived(_texts) if holds(each.sort)]
+    return by_sort(lambda sort: is_text(sort) and holds(sort))
 
 
 _IN_SCOPE = {scope: _in(scope) for scope in Scope}
-"""Where the values of each scope lie."""
+"""Whether the values of a sort are in each scope."""
 
 
 def _search(
@@ -167,7 +171,7 @@ def _read(source: Source, hits: dict[FindingKind, list[int]]) -> list[_Value]:
     terms = _Terms(source)
     read: list[_Value] = []
     room = _READ_MAX
-    for each in source.layout.derived(_texts):
+    for each in map(_as_element, source.layout.values_of(is_text)):
         raw = source.data[each.value : each.end]
         is_plain = raw.isascii() and b"\x1b" not in raw
         if (is_plain and _is_read_as_stored(raw)) or room < len(raw):
