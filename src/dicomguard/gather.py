@@ -152,15 +152,16 @@ def _joined(data: Data, runs: Sequence[_Run]) -> Buffer:
 
 # ---------------------------------------------------------------------- what may be text
 
-_STEP = 3
-"""Every third byte is looked at: odd, so that of 16-bit pixels both bytes are among them."""
+_STEP, _STEP_OF_PAIRS = 3, 6
+"""Every third byte is looked at, odd, so that of 16-bit pixels both bytes are among them; of byte
+pairs, every third."""
 _CLASSES = bytes(
     1 if byte in b"\t\n\r" or 0x20 <= byte < 0x7F else 2 if not byte else 0 for byte in range(256)
 )
 """Printable, NUL (of which UTF-16 has one a character), and all else."""
 _LEAST, _LEAST_WIDE = 3, 16
 """Bytes or characters of UTF-16 that must be seen, one after another."""
-_LONGEST = 2 * _LEAST_WIDE * _STEP
+_LONGEST = _LEAST_WIDE * _STEP_OF_PAIRS
 _RUNS_TOLD_APART = 256
 """With more of them in a window it is taken whole: compressed data are full of such runs."""
 _WINDOW = 3 << 19
@@ -189,39 +190,38 @@ def _printable(source: Source) -> Buffer:
 def _texts(data: Data, low: int, high: int) -> Iterator[_Piece]:
     """Runs that may be text, with the bytes next to them."""
     for base in range(low, high, _WINDOW):
-        # What begins here may end in the next. Of a mapped file single bytes are slow to take.
-        window = data[base : min(base + _WINDOW + _LONGEST, high)]
+        end = min(base + _WINDOW + _LONGEST, high)  # what begins here may end in the next
         # Of 16-bit pixels these are mostly the high bytes, which are seldom characters.
-        second = window[1 :: 2 * _STEP]
-        is_any = _holds_a_character(second)
-        found = _runs_of_both(window) if is_any else _runs_of_pairs(window, second)
+        second = data[base + 1 : end : _STEP_OF_PAIRS]
+        if _holds_a_character(second):
+            found = _runs_of_both(data[base:end:_STEP])
+        else:
+            found = _runs_of_pairs(data[base : end - 1 : _STEP_OF_PAIRS], second)
         runs = list(islice(found, _RUNS_TOLD_APART))
         if len(runs) == _RUNS_TOLD_APART:
-            runs = [(0, len(window))]
+            runs = [(0, end - base)]
         for first, last in runs:
-            start, stop = base + first - 2 * _STEP, base + last + 2 * _STEP
+            start, stop = base + first - _STEP_OF_PAIRS, base + last + _STEP_OF_PAIRS
             yield _Piece(max(start, low), min(stop, high))
 
 
-def _runs_of_both(window: bytes) -> Iterator[tuple[int, int]]:
+def _runs_of_both(bytes_seen: bytes) -> Iterator[tuple[int, int]]:
     """Where characters may stand in either form."""
-    marked = window[::_STEP].translate(_CLASSES)
+    marked = bytes_seen.translate(_CLASSES)
     if marked.count(_ASCII[0]) > _RUNS_TOLD_APART:
-        yield 0, len(window)
+        yield 0, len(marked) * _STEP
         return
     for form in (_ASCII, _UTF16):
         for first, last in _runs(marked, form):
             yield first * _STEP, last * _STEP
 
 
-def _runs_of_pairs(window: bytes, high: bytes) -> Iterator[tuple[int, int]]:
+def _runs_of_pairs(low: bytes, high: bytes) -> Iterator[tuple[int, int]]:
     """Where characters of UTF-16 may stand, none of them at an odd offset."""
     if bytes(_LEAST_WIDE) not in high:
         return
-    step = 2 * _STEP
-    low = window[: len(high) * step : step].translate(_MARKS)
-    for first, last in _runs(xor(low, high), _PAIRS):
-        yield first * step, last * step
+    for first, last in _runs(xor(low.translate(_MARKS), high), _PAIRS):
+        yield first * _STEP_OF_PAIRS, last * _STEP_OF_PAIRS
 
 
 _CHARACTER = Patterns([rb"[\t\n\r\x20-\x7e]"], once=True)
