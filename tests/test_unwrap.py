@@ -673,9 +673,13 @@ def test_plaintext_is_seen_under_any_key_where_it_is(key: bytes, size: int) -> N
 @pytest.mark.parametrize("key", range(1, 256, 7))
 def test_a_word_is_seen_under_any_byte(key: int) -> None:
     hidden = xored(noise(99) + b"powershell.exe" + noise(99), bytes([key]))
-    ((hit, number),) = XORED_WORDS.search(hidden, allowance())
-    (wrapped,) = XORED_WORDS.unwrap(hidden, hit, 0, len(hidden), allowance(), number=number)
-    assert hit == 99
+    hits = list(XORED_WORDS.search(hidden, allowance()))
+    (wrapped,) = (
+        each
+        for hit, number in hits
+        for each in XORED_WORDS.unwrap(hidden, hit, 0, len(hidden), allowance(), number=number)
+    )
+    assert {hit for hit, _ in hits} == {99}
     assert b"powershell.exe" in wrapped.content
     assert wrapped.name == f"xor 0x{key:02X}"
 

@@ -73,8 +73,14 @@ def _window(hit: int, low: int, high: int, allowance: Allowance) -> tuple[int, i
 
 # ---------------------------------------------------------------------- with a key
 
-_NEEDLE = 8
-"""Differences of a known plaintext that are sought: its first."""
+_NEEDLE, _TAIL = 6, 3
+"""Differences of a known plaintext that are sought, and how many of the last Hyperscan goes by."""
+
+
+def _rarest(differences: bytes) -> int:
+    """Where those begin that are sought: pixels differ little from their neighbours."""
+    ends = range(_NEEDLE, len(differences) + 1)
+    return max(ends, key=lambda end: min(differences[end - _TAIL : end])) - _NEEDLE
 
 
 def _xor_differences(data: Data | memoryview, lag: int) -> bytes:
@@ -124,12 +130,15 @@ class Keyed:
         self.key_of = key_of
         self._decipher = decipher
         self._trivial = trivial
-        plaintexts: dict[bytes, list[bytes]] = defaultdict(list)
+        plaintexts: dict[tuple[int, bytes], list[bytes]] = defaultdict(list)
         for plaintext in known:
-            plaintexts[differences(plaintext, lag)[:_NEEDLE]].append(plaintext)
-        self._needles = tuple(plaintexts)
+            of_it = differences(plaintext, lag)
+            start = _rarest(of_it)
+            plaintexts[start, of_it[start : start + _NEEDLE]].append(plaintext)
         self._plaintexts = tuple(plaintexts.values())
-        self._patterns = Literals(self._needles)
+        self._ends = tuple(start + _NEEDLE for start, _ in plaintexts)
+        """Where in these ends what is sought."""
+        self._patterns = Literals([needle for _, needle in plaintexts])
 
     def prepare(self) -> None:
         """Compile what is sought, once for several processes."""
@@ -143,8 +152,9 @@ class Keyed:
             found = self._patterns.occurrences(self._differences(window, self._lag))
             if len(found) == MATCH_LIMIT:
                 allowance.limits.append(f"too much resembles programs under the cipher {self.name}")
-            hits = ((start + at - len(self._needles[number]), number) for at, number in found)
-            yield from sorted(hit for hit in hits if hit[0] < end)
+            here = end - start + _NEEDLE
+            hits = [(start + at - self._ends[number], number) for at, number in found if at < here]
+            yield from sorted(hit for hit in hits if hit[0] >= 0)
 
     def unwrap(
         self, data: Data, hit: int, low: int, high: int, allowance: Allowance, *, number: int
