@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pydicom
@@ -161,6 +162,7 @@ def test_whoever_leaves_the_loop_stops_the_workers(study):
         await reports.aclose()
         return report.verdict
 
+    resource_tracker.ensure_running()  # Python keeps it, once there has been a process
     before = children()
     assert asyncio.run(first()) is Verdict.CLEAN
     for report in scan_files([study], workers=1):

@@ -45,6 +45,8 @@ __all__ = ["MEMORY_PER_WORKER", "SECONDS_PER_FILE", "Crew", "PoolBrokenError", "
 _FILES_AHEAD, _BYTES_AHEAD = 32, 4 << 20
 """What a worker has in hand before it is given no more."""
 _BATCH = 32
+_TOGETHER = 0.005
+"""Seconds in which reports gather, to be read at once, while all workers have enough to do."""
 _TICK = 1.0
 """Seconds between looks at how long workers have taken."""
 
@@ -169,6 +171,12 @@ class Crew:
         return not self._waiting and not any(each.tasks for each in self._by_channel.values())
 
     @property
+    def _is_sated(self) -> bool:
+        """Whether no worker will soon need another file."""
+        workers = self._by_channel.values()
+        return len(workers) == self._most and not any(each.is_hungry for each in workers)
+
+    @property
     def wants_more(self) -> bool:
         """Whether files should be handed out lest a worker soon have none."""
         return len(self._waiting) < _BATCH * self._most
@@ -189,6 +197,8 @@ class Crew:
             PoolBrokenError: There are no workers any more.
         """
         self._feed()
+        if timeout and self._is_sated:
+            time.sleep(_TOGETHER)
         done: list[tuple[Task, Report]] = []
         silent = set(self._by_channel)
         for descriptor, _ in self._poll.poll(min(timeout, _TICK) * 1000):
