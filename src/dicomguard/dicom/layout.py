@@ -12,14 +12,14 @@ import sys
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from itertools import chain, compress
 from operator import attrgetter
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
-import msgspec
+from msgspec import Struct, field
+from msgspec.structs import force_setattr
 
 from dicomguard.dicom.vr import LONG_VRS, TEXT_VRS
 from dicomguard.model import Region
@@ -45,8 +45,7 @@ _VALUE_BYTES = 1 << 16
 """The most bytes of a value that are read as text or number."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sort:
+class Sort(Struct, frozen=True, eq=False):
     """What many elements have in common: all that does not tell one from the next of its sort.
 
     A file of a thousand elements has some forty sorts. They are shared by all files, so that what
@@ -69,11 +68,11 @@ class Sort:
     implicit: bool
     big_endian: bool
     region: Region
-    header: int = field(init=False)
+    header: int = 0
 
     def __post_init__(self) -> None:
         is_long = not self.implicit and self.vr.encode() in LONG_VRS
-        object.__setattr__(self, "header", 12 if is_long else 8)
+        force_setattr(self, "header", 12 if is_long else 8)
 
     @property
     def group(self) -> int:
@@ -119,7 +118,7 @@ def is_text(sort: Sort) -> bool:
     return sort.vr in TEXT_VRS
 
 
-class Element(msgspec.Struct, eq=False, gc=False):
+class Element(Struct, eq=False, gc=False):
     """One data element as it stands in the file.
 
     There may be a million of them, and a structure of msgspec is made four times as fast as a
@@ -200,7 +199,7 @@ class Element(msgspec.Struct, eq=False, gc=False):
         return self
 
 
-class Item(msgspec.Struct, eq=False):
+class Item(Struct, eq=False):
     """One item of a sequence, or one fragment of encapsulated data, counted from 0.
 
     Unlike `Element` it is known to the collector of garbage, which lets go of what is nested deeply
@@ -232,7 +231,7 @@ class Item(msgspec.Struct, eq=False):
 Owner = Element | Item | None
 
 
-class Cut(msgspec.Struct, eq=False, gc=False):
+class Cut(Struct, eq=False, gc=False):
     """Where a run of bytes begins that is no element's header and value.
 
     Attributes:
@@ -344,8 +343,7 @@ class StreamError(StrEnum):
     TOO_LARGE = "the deflated data set is larger than the budget"
 
 
-@dataclass(slots=True, kw_only=True)
-class Inflated:
+class Inflated(Struct, eq=False, kw_only=True):
     """A deflated data set (PS3.5 A.5), unwrapped: a layout of its own.
 
     Attributes:
@@ -365,8 +363,7 @@ class Inflated:
     error: StreamError | None
 
 
-@dataclass(slots=True, kw_only=True)
-class Layout:
+class Layout(Struct, eq=False, kw_only=True):
     """Every byte of a file and its owner.
 
     Attributes:

@@ -7,7 +7,8 @@ on. Where another file of that size has the same bytes in all these places, the 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dicomguard.dicom.budgets import Budgets
 from dicomguard.dicom.layout import Data, Layout, Sort, by_sort
@@ -27,8 +28,7 @@ _READ = frozenset(("SQ", "UN"))
 _UNEXPLAINED = (Region.TAIL, Region.GAP)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Kept:
+class _Kept(Struct, frozen=True, eq=False):
     """A layout, and what a file must hold to have it.
 
     Attributes:
