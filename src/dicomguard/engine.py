@@ -66,10 +66,17 @@ class Declared(NamedTuple):
 
 
 class ScanResult(NamedTuple):
-    """Matches in order of offset, and why some may be missing, in words."""
+    """What was found in some data.
+
+    Attributes:
+        matches: In order of offset.
+        limits: Why some may be missing, in words.
+        marks: Where the marks are that were sought beside, in order; None if none were.
+    """
 
     matches: list[Match]
     limits: list[str]
+    marks: list[int] | None = None
 
 
 NO_EXTERNALS: Mapping[str, str] = dict.fromkeys(EXTERNALS, "")
@@ -240,7 +247,7 @@ class _Libyara:
                 for instance in string.instances
             ]
             matches += places or [Match(rule, 0, 0)]
-        return ScanResult(sorted(matches, key=_by_place), limits)
+        return ScanResult(sorted(matches, key=by_place), limits)
 
 
 _PRIVATE_RULE = regex(r"\bprivate\s+(?:global\s+)?rule\s+(\w+)")
@@ -298,12 +305,13 @@ class _YaraX:
                 if len(pattern.matches) >= MATCH_LIMIT:
                     limits.append(_match_limit(rule.name))
             matches += places or [Match(rule, 0, 0)]
-        return ScanResult(sorted(matches, key=_by_place), limits)
+        return ScanResult(sorted(matches, key=by_place), limits)
 
 
 def _match_limit(rule: str) -> str:
     return f"a string of the rule {rule} matched more than {MATCH_LIMIT} times"
 
 
-def _by_place(match: Match) -> tuple[int, RuleName, int]:
+def by_place(match: Match) -> tuple[int, RuleName, int]:
+    """The order of matches."""
     return match.offset, match.rule, match.length

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from itertools import accumulate, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dicomguard.dicom.layout import Concern, Data, Held, Layout, by_sort, is_text
 from dicomguard.dicom.source import Source
@@ -117,7 +117,7 @@ class Gathered:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.sought: dict[object, list[tuple[int, int]]] = {}
+        self.sought: dict[object, Sequence[Any]] = {}
         self._buffers: dict[Where, Buffer] = {}
 
     def __getitem__(self, where: Where) -> Buffer:
@@ -224,7 +224,7 @@ def _runs_of_pairs(low: bytes, high: bytes) -> Iterator[tuple[int, int]]:
         yield first * _STEP_OF_PAIRS, last * _STEP_OF_PAIRS
 
 
-_CHARACTER = Patterns([rb"[\t\n\r\x20-\x7e]"], once=True)
+_CHARACTER = Patterns([rb"[\t\n\r\x20-\x7e]"], once=1)
 
 
 def _holds_a_character(data: bytes) -> bool:

@@ -40,13 +40,13 @@ class Patterns:
 
     Args:
         expressions: Each in the syntax of PCRE, over bytes, ``.`` for any byte.
-        once: Whether it is enough to know of one occurrence of each.
+        once: How many of them, the first, it is enough to know one occurrence of.
 
     >>> Patterns([b"a.c", rb"\x00"]).occurrences(b"abc\0")
     [Occurrence(end=3, number=0), Occurrence(end=4, number=1)]
     """
 
-    def __init__(self, expressions: Sequence[bytes], *, once: bool = False) -> None:
+    def __init__(self, expressions: Sequence[bytes], *, once: int = 0) -> None:
         self._expressions = expressions
         self._once = once
         self._own = threading.local()
@@ -66,6 +66,8 @@ class Patterns:
 
     def occurrences(self, data: _Bytes) -> list[Occurrence]:
         """All places, in order of their ends; no more than `MATCH_LIMIT`."""
+        if not self._expressions:
+            return []
         found: list[Occurrence] = []
 
         def note(number: int, _start: int, end: int, _flags: int, _context: object) -> bool:
@@ -99,12 +101,13 @@ class Patterns:
 
         database = hyperscan.Database()
         count = len(self._expressions)
-        flags = hyperscan.HS_FLAG_DOTALL | (hyperscan.HS_FLAG_SINGLEMATCH if self._once else 0)
+        plain = hyperscan.HS_FLAG_DOTALL
+        single = plain | hyperscan.HS_FLAG_SINGLEMATCH
         database.compile(
             expressions=self._expressions,
             ids=range(count),
             elements=count,
-            flags=[flags] * count,
+            flags=[single] * self._once + [plain] * (count - self._once),
         )
         return database
 
@@ -122,11 +125,11 @@ class Literals(Patterns):
 
     Args:
         literals: None of them is empty.
-        once: As of `Patterns`.
+        once: Whether it is enough to know one occurrence of each.
     """
 
     def __init__(self, literals: Sequence[bytes], *, once: bool = False) -> None:
-        super().__init__([literal(each) for each in literals], once=once)
+        super().__init__([literal(each) for each in literals], once=len(literals) * once)
         self._literals = literals
         self._left = _FEW
 

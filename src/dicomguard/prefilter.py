@@ -1,20 +1,30 @@
 """Rules that are run only over bytes that hold something of them.
 
 A rule that needs one of its strings cannot match without the first bytes of that string, its atom.
-All atoms of all rules are sought in one pass; where there is none, no rule is run.
+All atoms of all rules are sought in one pass; where there is none, no rule is run. Whatever else is
+to be sought in the same bytes rides along.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from itertools import groupby, product
 from math import prod
+from typing import NamedTuple
 
+from dicomguard.bytestrings import NO_STRINGS, TOO_MANY, ByteStrings
 from dicomguard.dicom.layout import Data
-from dicomguard.engine import NO_EXTERNALS, CompiledRules, Declared, ScanResult
-from dicomguard.patterns import Patterns, literal, windows
+from dicomguard.engine import (
+    NO_EXTERNALS,
+    CompiledRules,
+    Declared,
+    RuleName,
+    ScanResult,
+    by_place,
+)
+from dicomguard.patterns import MATCH_LIMIT, Occurrence, Patterns, literal, windows
 
 _ATOM = 5
 """Positions of an atom: chance seldom makes so many, and Hyperscan compiles longer ones slowly."""
@@ -34,16 +44,27 @@ class Prefiltered:
     Args:
         rules: What is run.
         sources: From which they were compiled.
+        strings: Byte strings that are told as matches of rules by their names.
+        marks: Short literals whose places are told where atoms are sought; frequent ones, which are
+            no concern of the rules.
     """
 
-    def __init__(self, rules: CompiledRules, sources: Iterable[str]) -> None:
+    def __init__(
+        self,
+        rules: CompiledRules,
+        sources: Iterable[str],
+        strings: Mapping[RuleName, Sequence[bytes]] = NO_STRINGS,
+        marks: Sequence[bytes] = (),
+    ) -> None:
         self._rules = rules
         self._sources = tuple(sources)
+        self._strings = ByteStrings(strings)
+        self._marks = marks
 
     def prepare(self) -> None:
         """Compile the atoms; until then small data are scanned without them."""
         for each in self._atoms or ():
-            each.compile()
+            each.patterns.compile()
 
     def declared(self) -> Iterable[Declared]:
         """As `CompiledRules` has it."""
@@ -58,32 +79,91 @@ class Prefiltered:
         """
         is_prepared = "_atoms" in self.__dict__
         if (not is_prepared and len(data) < _WORTH_IT) or not self._atoms:
-            return self._rules.scan(data, seconds, externals)
+            matches, limits, _ = self._rules.scan(data, seconds, externals)
+            beside = self._strings.scan(data, seconds)
+            if beside.matches:
+                matches = sorted([*matches, *beside.matches], key=by_place)
+            return ScanResult(matches, limits + beside.limits)
         found = ScanResult([], [])
+        marks: list[int] = []
+        literals, others = (_Search(each) for each in self._atoms)
         for start, end, window in windows(data, _LONGEST):
-            if not any(each.occur_in(window) for each in self._atoms):
-                continue
-            result = self._rules.scan(bytes(window), seconds, externals)
-            found.limits.extend(result.limits)
+            strings, marked = literals.beside(window), others.beside(window)
+            marks += [start + at for at in self._places(marked) if start + at < end]
+            matches = list(self._strings.confirmed(window, strings))
+            if literals.are_atoms_there or others.are_atoms_there:
+                result = self._rules.scan(bytes(window), seconds, externals)
+                found.limits.extend(result.limits)
+                matches += result.matches
             found.matches.extend(
                 match._replace(offset=start + match.offset)
-                for match in result.matches
+                for match in sorted(matches, key=by_place)
                 if start + match.offset < end
             )
-        return found
+        if literals.is_over:
+            found.limits.append(TOO_MANY)
+        return found._replace(marks=None if others.is_over or not self._marks else marks)
+
+    def _places(self, occurrences: Iterable[Occurrence]) -> Iterator[int]:
+        return (end - len(self._marks[number]) for end, number in occurrences)
 
     @cached_property
-    def _atoms(self) -> list[Patterns]:
+    def _atoms(self) -> tuple[_Pass, _Pass] | None:
+        """Literals and other expressions; compiled together they take twenty times as long."""
         atoms: dict[bytes, None] = {}
         for source in self._sources:
             needed = atoms_of(source)
             if needed is None:
-                return []
+                return None
             atoms |= dict.fromkeys(needed)
-        # Compiled together they take twenty times as long.
-        literals = [each for each in atoms if _GROUP not in each]
-        others = [each for each in atoms if _GROUP in each]
-        return [Patterns(each) for each in (literals, others) if each]
+        return (
+            _pass([each for each in atoms if _GROUP not in each], self._strings.atoms),
+            _pass([each for each in atoms if _GROUP in each], self._marks),
+        )
+
+
+class _Pass(NamedTuple):
+    """Atoms of rules, and literals that are sought in the same pass.
+
+    Attributes:
+        patterns: The atoms, then the literals.
+        atoms: How many atoms there are.
+    """
+
+    patterns: Patterns
+    atoms: int
+
+
+def _pass(atoms: Sequence[bytes], beside: Iterable[bytes]) -> _Pass:
+    return _Pass(Patterns([*atoms, *map(literal, beside)], once=len(atoms)), len(atoms))
+
+
+class _Search:
+    """A pass over windows; it is over where too many literals have been found.
+
+    Attributes:
+        are_atoms_there: Whether the last window holds an atom, as far as that is known.
+        is_over: Whether no more is sought.
+    """
+
+    def __init__(self, sought: _Pass) -> None:
+        self._patterns, self._atoms = sought
+        self._left = MATCH_LIMIT
+        self.are_atoms_there = False
+        self.is_over = False
+
+    def beside(self, window: memoryview) -> list[Occurrence]:
+        """Where the literals are, by their numbers."""
+        if self.is_over:
+            return []
+        found = self._patterns.occurrences(window)
+        beside = [
+            Occurrence(end, number - self._atoms) for end, number in found if number >= self._atoms
+        ]
+        self._left -= len(beside)
+        self.is_over = self._left <= 0 or len(found) >= MATCH_LIMIT
+        self.are_atoms_there = self.is_over or len(beside) < len(found)
+        return beside
 
 
 # ---------------------------------------------------------------------- atoms

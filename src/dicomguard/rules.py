@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
+from dicomguard.bytestrings import ByteStrings
 from dicomguard.dicom.layout import Sort, by_sort
 from dicomguard.dicom.source import Source
 from dicomguard.engine import (
@@ -41,7 +42,7 @@ from dicomguard.model import Category, Confidence, Finding, FindingKind, Region,
 from dicomguard.packs import Pack, Trust, read_pack
 from dicomguard.payloads.payload import Payload, Validator
 from dicomguard.payloads.validators import VALIDATORS
-from dicomguard.payloads.wrappings import BY_MAGIC, BY_PLAINTEXT
+from dicomguard.payloads.wrappings import BY_MAGIC, BY_PLAINTEXT, ZLIB
 from dicomguard.policy import FINDINGS_PER_RULE
 from dicomguard.prefilter import Prefiltered, without_comments
 from dicomguard.settings import NamedPack, RulesInUse
@@ -141,21 +142,21 @@ class RulePack:
             where = _where(source)
             by_where[where, where is not None and namespace in shipped][namespace] = source
         magic = {name: each.triggers for name, each in BY_MAGIC.items()}
-        rare = {name: each.rare for name, each in BY_PLAINTEXT.items() if each.rare}
-        known = {name: each.triggers for name, each in BY_PLAINTEXT.items()}
-        by_where[Where.FILE, True][_WRAPPINGS] = _wrapping_rules({**magic, **rare})
-        by_where[Where.NONPIXEL, True][_WRAPPINGS] = _wrapping_rules(known)
+        by_where[Where.FILE, True][_WRAPPINGS] = _wrapping_rules(magic)
         self.rules: dict[RuleName, Rule] = {}
         self.sets: list[tuple[Where, CompiledRules]] = []
         self._plain: CompiledRules | None = None
-        for (where, _), members in by_where.items():
+        for (where, is_shipped), members in by_where.items():
             rules, compiled = compiled_rules(self.engine, members)
             self.rules |= {rule.name: rule for rule in rules}
             if where is None:
                 self._plain = compiled
+            elif is_shipped and where is Where.FILE:
+                compiled = Prefiltered(compiled, members.values(), _RARE_FORMS, ZLIB.headers)
             else:
                 compiled = Prefiltered(compiled, members.values())
             self.sets.append((where or Where.FILE, compiled))
+        self.sets.append((Where.NONPIXEL, ByteStrings(_FORMS)))
         digest = hashlib.sha256()
         for namespace, source in sorted(sources.items()):
             digest.update(f"{namespace}\0{source}\0".encode())
@@ -174,7 +175,7 @@ class RulePack:
     def prepare(self) -> None:
         """Compile what many files need and a few do not."""
         for _, rules in self.sets:
-            if isinstance(rules, Prefiltered):
+            if isinstance(rules, Prefiltered | ByteStrings):
                 rules.prepare()
 
     def find(
@@ -194,6 +195,8 @@ class RulePack:
         for where, result in self._results(gathered, externals, beside):
             buffer = gathered[where]
             limits += result.limits
+            if result.marks is not None:
+                gathered.sought[ZLIB] = result.marks
             by_rule: dict[RuleName, list[Match]] = defaultdict(list)
             for match in result.matches:
                 origin = buffer.origin(match.offset, match.length)
@@ -380,8 +383,12 @@ _WRAPPINGS = "wrappings"
 """Namespace of the rules that look for what is wrapped; those of others are names of files."""
 
 
+_FORMS = {RuleName(_WRAPPINGS, name): each.forms for name, each in BY_PLAINTEXT.items()}
+_RARE_FORMS = {RuleName(_WRAPPINGS, name): each.rare for name, each in BY_PLAINTEXT.items()}
+
+
 def _wrapping_rules(wrappings: Mapping[str, tuple[str, ...]]) -> str:
-    """A rule for each wrapping, to ride along with the rules that look at the same bytes."""
+    """A rule for each wrapping, to ride along with the rules that look at all bytes."""
     return "\n".join(
         f"rule {name} {{ strings: "
         + " ".join(f"$_{index} = {string}" for index, string in enumerate(triggers))

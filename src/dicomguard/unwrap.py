@@ -92,7 +92,7 @@ def pieces(
 
     Args:
         gathered: The source.
-        triggers: Matches of the rules by which `BY_MAGIC` is looked for.
+        triggers: Where what marks `BY_MAGIC` and `BY_PLAINTEXT` was found, by their names.
         allowance: What may still be spent for the file; used up on the way.
         budgets: The deepest nesting; what is wrapped deeper still goes into the limits.
     """
@@ -170,7 +170,8 @@ def _by_search(gathered: Gathered, allowance: Allowance) -> Iterator[Unwrapped]:
         buffer = gathered[Where.PRINTABLE if wrapping.is_text else Where.FILE]
         done = 0
         span = None
-        for hit in wrapping.search(buffer.data):
+        hits = gathered.sought.pop(wrapping, None)
+        for hit in wrapping.search(buffer.data) if hits is None else hits:
             origin = buffer.origin(hit, 1)
             if origin is None or origin < done:
                 continue

@@ -29,6 +29,7 @@ __all__ = [
     "BY_VALUE",
     "XOR",
     "XORED_WORDS",
+    "ZLIB",
     "Allowance",
     "Keyed",
     "MagicWrapping",
@@ -61,10 +62,12 @@ BY_PLAINTEXT: Mapping[str, PlaintextWrapping] = MappingProxyType(
         **{f"rotated_{bits}": each for bits, each in enumerate(ciphers.ROTATED, 1)},
     }
 )
-"""Wrappings that show by known plaintext, by the name of the YARA rule that looks for it."""
+"""Wrappings that show by known plaintext, by the name under which it is told."""
+
+ZLIB = compression.Zlib()
 
 BY_SEARCH: tuple[SoughtWrapping, ...] = (
-    compression.Zlib(),
+    ZLIB,
     encodings.Base64(),
     encodings.Numbers(),
     encodings.BASE85,

@@ -241,10 +241,6 @@ XORED_WORDS = Keyed(
 # ---------------------------------------------------------------------- without a key
 
 
-def _hex(raw: bytes) -> str:
-    return f"{{ {raw.hex(' ')} }}"
-
-
 class Rotated:
     """Every byte rotated to the left by some bits.
 
@@ -257,8 +253,8 @@ class Rotated:
         forward = bytes((byte << bits | byte >> 8 - bits) & 0xFF for byte in range(256))
         self.table = bytes(forward.index(byte) for byte in range(256))
         """How each byte is rotated back."""
-        self.triggers = tuple(_hex(each.translate(forward)) for each in _KNOWN)
-        self.rare = tuple(_hex(each.translate(forward)) for each in _RARE)
+        self.forms = tuple(each.translate(forward) for each in _KNOWN)
+        self.rare = tuple(each.translate(forward) for each in _RARE)
 
     def unwrap(
         self, data: Data, hit: int, low: int, high: int, allowance: Allowance
@@ -271,8 +267,8 @@ class Rotated:
 class Reversed:
     """The last byte first."""
 
-    triggers = tuple(_hex(each[::-1]) for each in _KNOWN)
-    rare = tuple(_hex(each[::-1]) for each in _RARE)
+    forms = tuple(each[::-1] for each in _KNOWN)
+    rare = tuple(each[::-1] for each in _RARE)
 
     def unwrap(
         self, data: Data, hit: int, low: int, high: int, allowance: Allowance
@@ -295,17 +291,17 @@ class Swapped:
 
     def __init__(self, width: int) -> None:
         self._width = width
-        self.triggers = self._forms(_KNOWN)
+        self.forms = self._forms(_KNOWN)
         self.rare = self._forms(_RARE)
 
-    def _forms(self, known: Iterable[bytes]) -> tuple[str, ...]:
+    def _forms(self, known: Iterable[bytes]) -> tuple[bytes, ...]:
         width = self._width
         forms = (
             self._swap(each[skipped : len(each) - (len(each) - skipped) % width])
             for each in known
             for skipped in range(width)
         )
-        return tuple(dict.fromkeys(_hex(form) for form in forms if len(form) >= self._SHORTEST))
+        return tuple(dict.fromkeys(form for form in forms if len(form) >= self._SHORTEST))
 
     def unwrap(
         self, data: Data, hit: int, low: int, high: int, allowance: Allowance

@@ -295,14 +295,15 @@ class Zlib:
     """
 
     is_text = False
-    _HEADER = Literals((b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"))
+    headers = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+    _HEADERS = Literals(headers)
     _WINDOW = MATCH_LIMIT
     """Bytes searched at once: they cannot hold so many headers that some are not told."""
 
     def search(self, values: Data) -> Iterator[int]:
         """Wherever the two bytes of its header are."""
         for start, _, window in windows(values, 1, self._WINDOW):
-            for end, _ in self._HEADER.occurrences(window):
+            for end, _ in self._HEADERS.occurrences(window):
                 yield start + end - 2
 
     def unwrap(

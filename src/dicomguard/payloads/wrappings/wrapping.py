@@ -153,12 +153,16 @@ class MagicWrapping(Wrapping, Protocol):
         """Those bytes, as YARA strings of three rare bytes or more."""
 
 
-class PlaintextWrapping(MagicWrapping, Protocol):
+class PlaintextWrapping(Wrapping, Protocol):
     """A wrapping under which known plaintext has forms of its own."""
 
     @property
-    def rare(self) -> tuple[str, ...]:
-        """Those of its triggers that are long enough to be looked for in pixels."""
+    def forms(self) -> tuple[bytes, ...]:
+        """These, of six bytes or more."""
+
+    @property
+    def rare(self) -> tuple[bytes, ...]:
+        """Those of them that are long enough to be looked for in pixels."""
 
 
 class SoughtWrapping(Wrapping, Protocol):
