@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from ast import literal_eval
 
 import pytest
 from hypothesis import given
@@ -49,8 +50,10 @@ def test_what_is_not_public(tag: int) -> None:
 def test_every_private_element() -> None:
     for creator, entries in private_dictionaries.items():
         assert dictionary.is_known_creator(creator)
-        assert dictionary._private_table(creator) == entries
-        for mask in entries:
+        block = dictionary._private_blocks()[repr(creator)]
+        assert block.count("': (") == len(entries)
+        for mask, entry in entries.items():
+            assert literal_eval(dictionary._line(block, mask)) == entry
             if not mask.endswith("xx"):  # a creator's own number, which is never looked up
                 tag = int(mask.replace("xxxx", "0110").replace("xx", "10"), 16)
                 assert dictionary.private_vr(tag, creator) == private_dictionary_VR(tag, creator)

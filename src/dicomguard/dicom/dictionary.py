@@ -79,34 +79,31 @@ def _private_blocks() -> dict[str, str]:
     return {block[0].strip(): block[1] for block in blocks if len(block) == 2}
 
 
-def _private_table(creator: str) -> dict[str, tuple[str, ...]] | None:
-    key = repr(creator)
-    return _read_block(key) if key in _private_blocks() else None
-
-
-@cache
-def _read_block(key: str) -> dict[str, tuple[str, ...]]:
-    table: dict[str, tuple[str, ...]] = literal_eval(f"{{{_private_blocks()[key]}}}")
-    return table
+def _line(block: str, key: str) -> str:
+    """The source of an entry, empty if there is none: to read a block takes longer than a file."""
+    start = block.find(f"'{key}': ")
+    return block[start + len(key) + 4 : block.find("),", start) + 1] if start >= 0 else ""
 
 
 def private_vr(tag: int, creator: str) -> str | None:
     """VR of a private element under its creator, None if the private dictionary lacks it."""
-    entry = _private_entry(tag, creator)
-    return entry[0] if entry else None
+    line = _private_line(tag, creator)
+    return line.split("'", 2)[1] if line else None
 
 
-def _private_entry(tag: int, creator: str) -> tuple[str, ...] | None:
-    table = _private_table(creator)
-    if table is None:
-        return None
+@lru_cache(maxsize=8192)
+def _private_line(tag: int, creator: str) -> str:
+    block = _private_blocks().get(repr(creator))
+    if block is None:
+        return ""
     text = f"{tag:08X}"
     group, number = text[:4], text[6:]
     # An entry for the very element counts before one for any block, that before any group.
     for key in (text, f"{group}xx{number}", f"{group[:2]}xxxx{number}"):
-        if key in table:
-            return table[key]
-    return None
+        line = _line(block, key)
+        if line:
+            return line
+    return ""
 
 
 def name_of(tag: int, creator: str | None) -> str:
@@ -116,7 +113,8 @@ def name_of(tag: int, creator: str | None) -> str:
     elif 0x10 <= tag & 0xFFFF <= 0xFF:
         return "Private Creator"
     else:
-        entry = _private_entry(tag, creator) if creator else None
+        line = _private_line(tag, creator) if creator else ""
+        entry = literal_eval(line) if line else None
     return entry[2] if entry else ""
 
 
