@@ -8,6 +8,10 @@ from struct import unpack_from
 from dicomguard.codecs.header import FlawKind, Header
 
 _HEADER_BYTES, _SEGMENTS = 64, 15
+_EXPANDED = (*range(1, 129), 0, *range(128, 1, -1))
+"""Bytes that a run expands to, by its first byte."""
+_TAKEN = (*range(2, 130), 1, *[2] * 127)
+"""Bytes that it takes, by the same."""
 
 
 def read(data: bytes, size: int) -> Header:
@@ -54,16 +58,12 @@ def surplus(segment: bytes, expected: int, steps: int) -> int:
         0 if it does not expand further, or if that takes more than ``steps`` to find out.
     """
     at = total = 0
-    for _ in range(steps):
-        if at + 1 >= len(segment):
-            break
-        run = segment[at]
-        if run < 0x80:
-            total += run + 1
-            at += run + 2
-        else:
-            total += 257 - run if run > 0x80 else 0
-            at += 2 if run > 0x80 else 1
-    else:
-        return 0
-    return max(0, total - expected)
+    runs = segment[:-1]  # the last byte cannot begin one
+    try:
+        for _ in range(steps):
+            run = runs[at]
+            total += _EXPANDED[run]
+            at += _TAKEN[run]
+    except IndexError:  # quicker than to ask first
+        return max(0, total - expected)
+    return 0

@@ -52,7 +52,10 @@ def longest(sort: Sort) -> int:
 def look(element: Element, raw: bytes) -> FindingKind | None:
     """What the length of a value that may be too long means; None where it is allowed."""
     limit = _LIMITS[element.vr]
-    longest = max(len(each.strip(b" \0")) for each in raw.split(b"\\"))
+    values = raw.split(b"\\")
+    if max(map(len, values)) <= limit:
+        return None
+    longest = max(len(each.strip(b" \0")) for each in values)
     if longest > _ABSURD and element.vr in _FIXED:
         return LONG
     characters = limit if raw.isascii() else limit * _BYTES_A_CHARACTER
