@@ -14,6 +14,7 @@ from dicomguard.dicom.source import Origin, Source
 from dicomguard.engine import Match
 from dicomguard.gather import Gathered, Where
 from dicomguard.model import Category, Confidence, Finding, FindingKind, Region, Severity
+from dicomguard.passages import Passages
 from dicomguard.payloads.wrappings import (
     ADD,
     BY_MAGIC,
@@ -166,8 +167,13 @@ def _by_trigger(
 
 def _by_search(gathered: Gathered, allowance: Allowance) -> Iterator[Unwrapped]:
     source = gathered.source
+    passages = Passages(gathered[Where.PRINTABLE])
     for wrapping in BY_SEARCH:
-        buffer = gathered[Where.PRINTABLE if wrapping.is_text else Where.FILE]
+        buffer = (
+            passages
+            if wrapping.is_printable
+            else gathered[Where.PRINTABLE if wrapping.is_text else Where.FILE]
+        )
         done = 0
         span = None
         hits = gathered.sought.pop(wrapping, None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from dicomguard.payloads.wrappings import ciphers, compression, encodings
+from dicomguard.payloads.wrappings import base85, ciphers, compression, encodings
 from dicomguard.payloads.wrappings.ciphers import ADD, XOR, XORED_WORDS, Keyed
 from dicomguard.payloads.wrappings.wrapping import (
     Allowance,
@@ -70,8 +70,8 @@ BY_SEARCH: tuple[SoughtWrapping, ...] = (
     ZLIB,
     encodings.Base64(),
     encodings.Numbers(),
-    encodings.BASE85,
-    encodings.ASCII85,
+    base85.BASE85,
+    base85.ASCII85,
     encodings.Uuencode(),
     encodings.Utf16(),
     encodings.BrokenWords(),

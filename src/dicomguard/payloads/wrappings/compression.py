@@ -295,6 +295,7 @@ class Zlib:
     """
 
     is_text = False
+    is_printable = False
     headers = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
     _HEADERS = Literals(headers)
     _WINDOW = MATCH_LIMIT

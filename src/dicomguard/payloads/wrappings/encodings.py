@@ -2,55 +2,31 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from heapq import merge
 
 from dicomguard.payloads.payload import Data
+from dicomguard.payloads.wrappings.runs import (
+    BASE64_CHARACTERS,
+    BREAKS,
+    DIGITS,
+    HEX,
+    UPPER,
+    WINDOW,
+    Runs,
+)
 from dicomguard.payloads.wrappings.wrapping import (
     MIN_CONTENT,
     Allowance,
     Unwrapped,
     is_structured,
     is_telling,
-    may_be_telling,
 )
 from dicomguard.regex import regex
-from dicomguard.xor import xor
 
-_WINDOW = 1 << 24
-"""Bytes searched at once; a run across two windows is found in both."""
-
-_UPPER = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_LOWER = _UPPER.lower()
-_DIGITS = b"0123456789"
-_HEX = _DIGITS + b"abcdefABCDEF"
-_BREAKS = b"\r\n\t\\"
-"""What may stand between the lines of a text, or the values of one element."""
 _PRINTABLE = bytes(range(0x20, 0x7F)) + b"\t\n\r"
-
-
-class Runs:
-    """Searches for runs of certain characters.
-
-    Translating the data and searching for one long needle costs a tenth of a regular expression.
-    """
-
-    def __init__(self, characters: bytes, minimum: int) -> None:
-        self._table = bytes(1 if byte in characters else 0 for byte in range(256))
-        self._needle = b"\1" * minimum
-
-    def __call__(self, values: Data) -> Iterator[int]:
-        """Where each run begins."""
-        for base in range(0, len(values), _WINDOW):
-            marked = values[base : base + _WINDOW].translate(self._table)
-            found = marked.find(self._needle)
-            while found >= 0:
-                yield base + found
-                end = marked.find(b"\0", found + len(self._needle))
-                found = marked.find(self._needle, end) if end >= 0 else -1
 
 
 def _run(characters: bytes, minimum: int) -> re.Pattern[bytes]:
@@ -72,7 +48,6 @@ _GAPS = regex(_GAP)
 
 
 _BASE64_MINIMUM = 48
-_BASE64_CHARACTERS = _UPPER + _LOWER + _DIGITS + b"+/-_" + _BREAKS
 _ENCODED_MIN = 64
 """Fewer characters than this, line breaks aside, are not decoded."""
 
@@ -85,10 +60,12 @@ class Base64:
     """
 
     is_text = True
-    search = Runs(_BASE64_CHARACTERS, _BASE64_MINIMUM)
-    _RUN = _run(_BASE64_CHARACTERS, _BASE64_MINIMUM)
+    is_printable = True
+    search = Runs(BASE64_CHARACTERS, _BASE64_MINIMUM)
+    _RUN = _run(BASE64_CHARACTERS, _BASE64_MINIMUM)
     _STANDARD = bytes.maketrans(b"-_", b"+/")
-    _BASE32 = _UPPER + b"234567"
+    _BASE32 = UPPER + b"234567"
+    _BASE32_DIGITS = bytes.maketrans(_BASE32, DIGITS + UPPER[:22])
     _VARIETY = 12
     """Different characters of a text that holds anything but repetition."""
 
@@ -100,9 +77,9 @@ class Base64:
         if run is None:
             return
         text = run[0]
-        if text.translate(None, _BASE64_CHARACTERS):
+        if text.translate(None, BASE64_CHARACTERS):
             text = _GAPS.sub(b"", text)
-        text = text.translate(self._STANDARD, _BREAKS + b" ")
+        text = text.translate(self._STANDARD, BREAKS + b" ")
         if len(text) < _ENCODED_MIN or len(set(text)) < self._VARIETY:
             return
         upper = text.upper()
@@ -117,21 +94,16 @@ class Base64:
                 if not skipped or is_telling(content) or is_structured(content):
                     yield Unwrapped(hit, run.end(), content, "base64")
         elif not upper.translate(None, self._BASE32):
+            number = int(upper.translate(self._BASE32_DIGITS), 32)
             for skipped in range(8):
-                content = base64.b32decode(_padded_base32(upper[skipped:]))
+                bits = 5 * (len(upper) - skipped)
+                kept = number & (1 << bits) - 1
+                content = (kept >> bits % 8).to_bytes(bits // 8)
                 if not skipped or is_telling(content):
                     yield Unwrapped(hit, run.end(), content, "base32")
 
 
-def _padded_base32(text: bytes) -> bytes:
-    """Cut to a length that an encoder makes, and padded to a multiple of eight."""
-    left_over = len(text) % 8
-    usable = {1: 0, 3: 2, 6: 5}.get(left_over, left_over)
-    text = text[: len(text) - left_over + usable]
-    return text + b"=" * (-len(text) % 8)
-
-
-_LIST_CHARACTERS = _HEX + b"xX ,;:-%{}()[]" + _BREAKS
+_LIST_CHARACTERS = HEX + b"xX ,;:-%{}()[]" + BREAKS
 
 
 class Numbers:
@@ -142,10 +114,11 @@ class Numbers:
     """
 
     is_text = True
+    is_printable = True
     search = Runs(_LIST_CHARACTERS, _ENCODED_MIN)
     _RUN = _run(_LIST_CHARACTERS, _ENCODED_MIN)
     _PREFIXES = regex(rb"0[xX]|\\x|%")
-    _SEPARATE = bytes(byte if byte in _HEX + b"xX" else 0x20 for byte in range(256))
+    _SEPARATE = bytes(byte if byte in HEX + b"xX" else 0x20 for byte in range(256))
     _NUMBERS = 32
     _VARIETY = 9
     """The smallest program has more different bytes than most lists of numbers, and its text more
@@ -172,7 +145,7 @@ class Numbers:
     def _hexadecimal(self, tokens: list[bytes]) -> bytes:
         """Of those tokens that are whole bytes; what is not (a count, a name) is left out."""
         digits = b"".join(token for token in tokens if len(token) % 2 == 0)
-        if len(digits) < _ENCODED_MIN or digits.translate(None, _HEX):
+        if len(digits) < _ENCODED_MIN or digits.translate(None, HEX):
             return b""
         return bytes.fromhex(digits.decode("ascii"))
 
@@ -185,89 +158,11 @@ class Numbers:
         return bytes(numbers) if max(numbers) < 256 else b""
 
 
-class Base85:
-    """Base85 as RFC 1924 and Git write it, or Ascii85 as Adobe does.
-
-    Args:
-        name: Of the form.
-        alphabet: Its characters, by what they stand for.
-        decode: Decodes whole groups of five.
-        marks: How many different characters beyond those of base64 such a text has; others have
-            so many seldom.
-    """
-
-    is_text = True
-    _FRAME = b"<~"
-    _MINIMUM = 64
-    _GROUPS = 5 << 18
-
-    def __init__(
-        self, name: str, alphabet: bytes, decode: Callable[[bytes], bytes], *, marks: int
-    ) -> None:
-        self._name = name
-        self._marks = marks
-        self._decode = decode
-        self._digits = bytes(max(0, alphabet.find(byte)) % 85 for byte in range(256))
-        self._run = regex(
-            rb"[%b]{%d,}+(?:[\r\n]{1,2}[%b]++)*+"
-            % (re.escape(alphabet), self._MINIMUM, re.escape(alphabet))
-        )
-        self.search = Runs(alphabet, self._MINIMUM)
-
-    def unwrap(
-        self, data: Data, hit: int, _low: int, high: int, allowance: Allowance
-    ) -> Iterator[Unwrapped]:
-        """Decode the run that begins at ``hit``."""
-        run = self._run.match(data, hit, high)
-        if run is None:
-            return
-        text = run[0].translate(None, b"\r\n").removeprefix(self._FRAME)
-        if len(set(text.translate(None, _BASE64_CHARACTERS + b"="))) < self._marks:
-            return
-        for skipped in range(5):
-            rest = text[skipped:]
-            if skipped and not self._may_begin(rest):
-                continue
-            content = self._whole(rest, allowance)
-            if len(content) >= MIN_CONTENT:
-                yield Unwrapped(hit, run.end(), content, self._name)
-
-    def _may_begin(self, text: bytes) -> bool:
-        """Whether one of the first groups may begin something, behind what is left of a name."""
-        return any(may_be_telling(self._four_bytes(text[at : at + 5])) for at in (0, 5, 10))
-
-    def _four_bytes(self, group: bytes) -> bytes:
-        number = 0
-        for digit in group.translate(self._digits):
-            number = 85 * number + digit
-        return (number & 0xFFFFFFFF).to_bytes(4, "big")
-
-    def _whole(self, text: bytes, allowance: Allowance) -> bytes:
-        """What the text holds as far as its groups are such."""
-        pieces = []
-        for at in range(0, len(text), self._GROUPS):
-            try:
-                pieces.append(self._decode(text[at : at + self._GROUPS]))
-            except ValueError:  # a group beyond 32 bits
-                break
-            if allowance.is_spent:
-                break
-        return b"".join(pieces)
-
-
-BASE85 = Base85(
-    "base85",
-    _DIGITS + _UPPER + _LOWER + b"!#$%&()*+-;<=>?@^_`{|}~",
-    base64.b85decode,
-    marks=6,
-)
-ASCII85 = Base85("ascii85", bytes(range(0x21, 0x76)) + b"z", base64.a85decode, marks=9)
-
-
 class Uuencode:
     """The format of uuencode(1): a line ``begin 644 name``, then lines of up to 45 bytes."""
 
     is_text = True
+    is_printable = False  # but for a name
     _HEADER = regex(rb"begin [0-7]{3,4} [^\r\n]{1,255}\r?\n")
     _LINE = regex(rb"([ -`]{2,86})\r?\n?")
 
@@ -301,6 +196,7 @@ class BrokenWords:
     """Words of commands, parted by carets, backticks or as strings; a shell puts them together."""
 
     is_text = True
+    is_printable = True
     _JOINT = regex(rb"\^|`|[\"'][ \t]{0,4}[+&][ \t]{0,4}[\"']")
     # One pattern for each first byte: to look for a byte is fast, for one of several it is not.
     _HINTS = (
@@ -336,29 +232,24 @@ class Utf16:
     """Text in UTF-16, of characters that ASCII has too: every second byte is zero."""
 
     is_text = True
-    _BETWEEN = 23
-    """Zeros between the characters of the shortest such text."""
-    _NULS = bytes(_BETWEEN)
-    _MARKS = bytes(1 if byte in _PRINTABLE else 0xFF for byte in range(256))
-    _SHORTEST = b"\1" * _BETWEEN
-    _REST = regex(rb"\x01*+")
+    is_printable = False
+    _LEAST = 23
+    """Characters, each with its zero, of the shortest such text but for its last one."""
+    _MARKS = bytes(1 if byte in _PRINTABLE else 2 if not byte else 0 for byte in range(256))
+    _SHORTEST = b"\1\2" * _LEAST
+    _REST = regex(rb"(?:\x01\x02)*+")
     _RUN = regex(rb"(?:[\t\n\r\x20-\x7e]\0){23,}+[\t\n\r\x20-\x7e]")
 
     def search(self, values: Data) -> Iterator[int]:
         """Where characters stand at every second byte and zeros between them."""
-        for base in range(0, len(values), _WINDOW):
-            window = values[base : base + _WINDOW]
-            for phase in (0, 1):
-                zeros = window[phase + 1 :: 2]
-                if self._NULS not in zeros:
-                    continue
-                characters = window[phase::2][: len(zeros)].translate(self._MARKS)
-                marked = xor(characters, zeros)
-                found = marked.find(self._SHORTEST)
-                while found >= 0:
-                    yield base + phase + 2 * found
-                    rest = self._REST.match(marked, found)
-                    found = marked.find(self._SHORTEST, rest.end() if rest else found + 1)
+        for base in range(0, len(values), WINDOW):
+            marked = values[base : base + WINDOW].translate(self._MARKS)
+            found = marked.find(self._SHORTEST)
+            while found >= 0:
+                yield base + found
+                rest = self._REST.match(marked, found)
+                assert rest is not None
+                found = marked.find(self._SHORTEST, rest.end())
 
     def unwrap(
         self, data: Data, hit: int, _low: int, high: int, _allowance: Allowance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
@@ -9,6 +10,7 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct, field
 
 from dicomguard.payloads.payload import Data
+from dicomguard.regex import regex
 
 MIN_CONTENT = 16
 """Fewer bytes than this are no payload; a stream begun by chance seldom gives as many."""
@@ -35,12 +37,10 @@ def is_telling(content: bytes) -> bool:
     return head.startswith(_HEADS) or len(head.translate(None, _NOT_TEXT)) >= 0.95 * len(head) > 0
 
 
-def may_be_telling(start: bytes) -> bool:
-    """Whether content that begins with these four bytes may be telling."""
-    return start.startswith(_STARTS) or not start.translate(None, _TEXT)
-
-
-_STARTS = tuple({head[:4] for head in _HEADS})
+STARTS = regex(
+    rb"(?s:.{4})*?(?:[\t\n\r\x20-\x7e]{4}|%b)" % b"|".join({re.escape(head[:4]) for head in _HEADS})
+)
+"""Groups of four bytes, the last of which content that is telling may begin with."""
 
 
 _SAMPLE = 256
@@ -171,6 +171,10 @@ class SoughtWrapping(Wrapping, Protocol):
     @property
     def is_text(self) -> bool:
         """Whether it is a run of characters, so that none begins within another."""
+
+    @property
+    def is_printable(self) -> bool:
+        """Whether all these are printable, and so many that they make a passage."""
 
     @property
     def search(self) -> Callable[[Data], Iterator[int]]:
