@@ -27,9 +27,9 @@ TEXTS = {
     "strings": b'"power" + "shell" -enc',
 }
 BACKGROUNDS = {
-    "random": random.Random(1).randbytes(1 << 14),
-    "zeros": bytes(1 << 14),
-    "letters": bytes(random.Random(2).choices(b"abc^`\x80\n", k=1 << 14)),
+    "random": random.Random(1).randbytes(1 << 16),
+    "zeros": bytes(1 << 16),
+    "letters": bytes(random.Random(2).choices(b"abc^`\x80\n", k=1 << 16)),
 }
 
 
@@ -46,7 +46,7 @@ def among(text: bytes, background: str, at: int) -> bytes:
 @pytest.mark.parametrize("background", list(BACKGROUNDS))
 @pytest.mark.parametrize("text", list(TEXTS))
 def test_what_is_encoded_is_found_in_passages(text: str, background: str) -> None:
-    for at in (0, 1000, 1 << 14):
+    for at in (0, 1000, 1 << 16):
         buffer = buffer_of(among(TEXTS[text], background, at))
         passages = Passages(buffer)
         assert len(passages.data) < len(buffer.data)
@@ -67,7 +67,7 @@ def test_what_is_encoded_is_found_in_passages(text: str, background: str) -> Non
 def test_they_are_the_runs_of_printable_characters() -> None:
     characters = b"\t\n\r\x1f\x20Az\x7e\x7f\x80\0"
     weights = [20] * 3 + [1] + [20] * 4 + [1] * 3
-    data = bytes(random.Random(3).choices(characters, weights, k=1 << 15))
+    data = bytes(random.Random(3).choices(characters, weights, k=1 << 17))
     edges = [-1, *(at for at, byte in enumerate(data) if byte in b"\x1f\x7f\x80\0"), len(data)]
     runs = [data[one + 1 : other] for one, other in pairwise(edges)]
     passages = Passages(buffer_of(data))
@@ -79,10 +79,13 @@ def test_they_are_the_runs_of_printable_characters() -> None:
             assert data[origin] == byte
 
 
-@pytest.mark.parametrize(("limit", "value"), [("_MOST", 2), ("_LARGEST", 100)])
-def test_with_too_many_all_is_searched(
-    monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+@pytest.mark.parametrize(
+    ("limit", "value"), [("_MOST", 2), ("_SIZES", range(100)), ("_SIZES", range(1000, 2000))]
+)
+def test_otherwise_all_is_searched(
+    monkeypatch: pytest.MonkeyPatch, limit: str, value: object
 ) -> None:
+    monkeypatch.setattr(module, "_SIZES", range(1000))
     data = b"\1".join([b"x" * 40] * 3)
     assert len(Passages(buffer_of(data + b"\1\1")).data) == len(data)
     monkeypatch.setattr(module, limit, value)

@@ -15,8 +15,8 @@ SHORTEST = 16
 """Characters of a passage."""
 
 _MARKS = bytes(1 if byte in b"\t\n\r" or 0x20 <= byte < 0x7F else 0 for byte in range(256))
-_LARGEST = 1 << 26
-"""Bytes that are copied to be looked at."""
+_SIZES = range(1 << 16, 1 << 26)
+"""Bytes of which passages are told apart: fewer are searched as quickly, more are not copied."""
 _MOST = 1 << 16
 """Passages that are told apart."""
 
@@ -24,7 +24,7 @@ _MOST = 1 << 16
 class Passages:
     """The passages of a buffer, parted by NULs, and the way back.
 
-    Of a large buffer, or one of so many passages that nothing is gained, it is all the bytes.
+    Of a small buffer, a very large one, or one of very many passages it is all the bytes.
 
     Args:
         buffer: Where to look.
@@ -38,7 +38,7 @@ class Passages:
         self.data = buffer.data
         self._places = [0]
         self._starts = [0]
-        runs = _runs(buffer.data[:]) if len(buffer.data) <= _LARGEST else None
+        runs = _runs(buffer.data[:]) if len(buffer.data) in _SIZES else None
         if runs is not None:
             self.data = b"\0".join([buffer.data[start:end] for start, end in runs])
             self._places = [start for start, _ in runs]
