@@ -501,7 +501,7 @@ def test_any_level_out_of_order(syntax: Syntax, data: st.DataObject) -> None:
     walk_soundly(content, data.draw(budgets_of_any_size))
 
 
-def ordinary_levels(syntax: Syntax) -> bytes:
+def ordinary_levels(syntax: Syntax, *, is_undefined: bool) -> bytes:
     """Items of elements, which hold items of elements."""
     codes = tuple(Node(tag, vr, b"CODE") for tag, vr in ((0x00080100, "SH"), (0x00080104, "LO")))
     own = (
@@ -510,31 +510,37 @@ def ordinary_levels(syntax: Syntax) -> bytes:
         Node(0x00091002, "SH", b"own "),
     )
     notes = (*codes, Node(0x0040A160, "UT", b"text"), Node(0x00420011, "OB", b"bytes!"))
-    inner = Node(0x0040A043, "SQ", tuple(Branch(codes, is_undefined=False) for _ in range(2)))
-    outer = tuple(Branch((*codes, *own, inner, *notes[2:]), is_undefined=False) for _ in range(2))
+    inner = Node(
+        0x0040A043, "SQ", tuple(Branch(codes, is_undefined=is_undefined) for _ in range(2))
+    )
+    outer = tuple(
+        Branch((*codes, *own, inner, *notes[2:]), is_undefined=is_undefined) for _ in range(2)
+    )
     return encoded(
         (*codes, *own, Node(0x0040A730, "SQ", outer), Node(0x00420011, "OB", b"1 ")), syntax
     )
 
 
+@pytest.mark.parametrize("is_undefined", [False, True], ids=["defined", "undefined"])
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT], ids=lambda syntax: syntax.uid)
-def test_every_budget_ends_at_the_same_element(syntax: Syntax) -> None:
-    data = ordinary_levels(syntax)
-    for elements in range(64):
+def test_every_budget_ends_at_the_same_element(syntax: Syntax, is_undefined: bool) -> None:
+    data = ordinary_levels(syntax, is_undefined=is_undefined)
+    for elements in range(72):
         budgets = Budgets(elements=elements)
         assert_as_if_asked(data, walk(data, budgets), budgets)
-    assert not walk(data, Budgets(elements=64)).limits
+    assert not walk(data, Budgets(elements=72)).limits
 
 
 @pytest.mark.parametrize("every", [1, 2, 5, 7])
+@pytest.mark.parametrize("is_undefined", [False, True], ids=["defined", "undefined"])
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT], ids=lambda syntax: syntax.uid)
 def test_the_clock_is_read_at_the_same_elements(
-    syntax: Syntax, every: int, monkeypatch: pytest.MonkeyPatch
+    syntax: Syntax, is_undefined: bool, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = ordinary_levels(syntax)
+    data = ordinary_levels(syntax, is_undefined=is_undefined)
     monkeypatch.setattr(walker, "_CLOCK_EVERY", every)
     limited = 0
-    for late in range(64):
+    for late in range(72):
         layouts = []
         for kind in (walker._Walker, Asking):
             clock = iter([0.0] * (late + 1))  # the first is the deadline's
@@ -543,12 +549,13 @@ def test_the_clock_is_read_at_the_same_elements(
         one, other = layouts
         assert list(described(one)) == list(described(other))
         limited += bool(one.limits)
-    assert 0 < limited < 64
+    assert 0 < limited < 72
 
 
+@pytest.mark.parametrize("is_undefined", [False, True], ids=["defined", "undefined"])
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT], ids=lambda syntax: syntax.uid)
-def test_any_byte_of_ordinary_levels(syntax: Syntax) -> None:
-    data = ordinary_levels(syntax)
+def test_any_byte_of_ordinary_levels(syntax: Syntax, is_undefined: bool) -> None:
+    data = ordinary_levels(syntax, is_undefined=is_undefined)
     for at in range(len(head(syntax)), len(data)):
         for byte in (0, 0x53, 0xFF, data[at] ^ 1):
             changed = data[:at] + bytes((byte,)) + data[at + 1 :]

@@ -65,6 +65,7 @@ _TRAILING_PADDING: Final = 0xFFFCFFFC
 TRANSFER_SYNTAX: Final = 0x00020010
 _ITEM: Final = 0xE000
 _ITEM_TAG: Final = b"\xfe\xff\x00\xe0"
+_ITEM_IS_ENDED: Final = b"\xfe\xff\x0d\xe0\0\0\0\0"
 _ITEM_END: Final = 0xE00D
 _SEQUENCE_END: Final = 0xE0DD
 
@@ -343,6 +344,7 @@ class _Walker:
         layout = self.layout
         layout.implicit, layout.big_endian = self._encoding(position)
         self._open_root(Region.DATASET, implicit=layout.implicit, big_endian=layout.big_endian)
+        asked = -1
         while self.frames:
             frame = self.frames[-1]
             if position >= frame.end:
@@ -357,8 +359,9 @@ class _Walker:
             elif frame.end - position < 8:
                 position = self._give_up(position)
             else:
-                after = self._ordinary(frame, position)
-                position = after if after > position else self._step(frame, position)
+                # Where ordinary elements end there is none.
+                asked = position if position == asked else self._ordinary(frame, position)
+                position = asked if asked > position else self._step(frame, position)
 
     def _step(self, frame: _Frame, position: int) -> int:
         """Take one element, item or delimiter at ``position``; answer where to go on."""
@@ -807,8 +810,9 @@ class _Walker:
         while most > 1 and position <= last:
             tag, length = _ITEM_HEADER.unpack_from(data, position)
             start = position + 8
-            end = start + length
-            if tag != _ITEM_TAG or end > frame_end or length == UNDEFINED_LENGTH:
+            is_defined = length != UNDEFINED_LENGTH
+            end = start + length if is_defined else frame_end
+            if tag != _ITEM_TAG or end > frame_end:
                 break
             item = Item(owner, frame.count, position)
             run = ordinary.run(
@@ -821,11 +825,22 @@ class _Walker:
             layout.drop_empty(position)
             marks.append(item)
             position = run[-1].end
-            if position < end:
-                self._follow(self._open_item(frame, item, end, implicit=frame.implicit), run)
+            if is_defined:
+                is_ended = position == end
+            else:
+                is_ended = most > 0 and data[position : min(position + 8, end)] == _ITEM_IS_ENDED
+            if not is_ended:
+                opened = self._open_item(
+                    frame, item, end, implicit=frame.implicit, is_defined=is_defined
+                )
+                self._follow(opened, run)
                 break
             marks += run
             elements += run
+            if not is_defined:
+                layout.cut(position, frame.region, item, is_value=False)
+                most -= 1
+                position += 8
         self.steps += unasked - most
         return position
 
