@@ -202,13 +202,7 @@ def _is_measured(sort: Sort) -> bool:
 def _value_slack(source: Source) -> Iterator[Finding]:
     texts: list[Finding] = []
     count = 0
-    find = source.data.find
-    ended = [
-        each
-        for each in source.layout.derived(_texts)
-        if find(b"\0", each.value, each.end - _SLACK_TEXT_BYTES + 1) >= 0
-    ]
-    for element in ended:
+    for element in _ended(source):
         hidden = _text_slack(source, element)
         count += hidden is not None
         if hidden is not None and not texts:
@@ -223,6 +217,15 @@ def _value_slack(source: Source) -> Iterator[Finding]:
         yield from _document_slack(source, level)
         yield from _overlay_slack(source, level)
         yield from _pixel_slack(source, level)
+
+
+def _ended(source: Source) -> list[Element]:
+    """Texts with a NUL and enough bytes behind it."""
+    data, least = source.data, _SLACK_TEXT_BYTES - 1
+    texts = source.layout.derived(_texts)
+    if b"\0" not in b"".join([data[each.value : each.end - least] for each in texts]):
+        return []
+    return [each for each in texts if data.find(b"\0", each.value, each.end - least) >= 0]
 
 
 def _slack(

@@ -93,11 +93,14 @@ def _add_differences(data: Data | memoryview, lag: int) -> bytes:
     The highest bit of each byte is set in the one number and cleared in the other, so that nothing
     is borrowed from the next byte, and put right afterwards.
     """
-    high_bits = int.from_bytes(b"\x80" * len(data), "little")
+    size = len(data)
+    high_bits = int.from_bytes(b"\x80" * size, "little")
     one = int.from_bytes(data, "little")
     following = one >> 8 * lag
-    difference = (one | high_bits) - (following & ~high_bits)
-    return (difference ^ (~(one ^ following) & high_bits)).to_bytes(len(data), "little")[:-lag]
+    # Numbers below zero, as `~` makes, cost as much again.
+    difference = (one | high_bits) - ((following | high_bits) ^ high_bits)
+    difference ^= (one ^ following ^ high_bits) & high_bits
+    return difference.to_bytes(size, "little")[:-lag]
 
 
 class Keyed:
