@@ -104,7 +104,7 @@ class ByteStrings:
         """Strings, and how far behind their start the atom ends."""
         strings: dict[bytes, list[tuple[int, RuleName, bytes]]] = defaultdict(list)
         for rule, string in self._strings:
-            at = _telling(string, range(len(string) - _ATOM + 1), _ATOM)
+            at = _telling(string)
             strings[string[at : at + _ATOM]].append((at + _ATOM, rule, string))
         return strings
 
@@ -143,9 +143,10 @@ class ByteStrings:
         return frozenset(words), words
 
 
-def _telling(string: bytes, places: Sequence[int], size: int) -> int:
-    """The first of the places where nearly all bytes differ, else one where most do."""
-    for at in places:
-        if len(set(string[at : at + size])) >= size - 1:
-            return at
-    return max(places, key=lambda at: len(set(string[at : at + size])))
+def _telling(string: bytes) -> int:
+    """Where the first atom begins of which nearly all bytes differ, else one of which most do."""
+
+    def different(at: int) -> int:
+        return min(len(set(string[at : at + _ATOM])), _ATOM - 1)
+
+    return max(range(len(string) - _ATOM + 1), key=different)

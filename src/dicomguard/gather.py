@@ -6,7 +6,6 @@ dropping matches elsewhere would be unsound: ``$a and not $b`` sees strings outs
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
@@ -18,6 +17,7 @@ from dicomguard.dicom.source import Source
 from dicomguard.model import Region
 from dicomguard.patterns import Patterns
 from dicomguard.regex import regex
+from dicomguard.runs import CLASSES, Form, runs_of
 from dicomguard.xor import xor
 
 SEPARATOR = bytes(16)
@@ -155,10 +155,6 @@ def _joined(data: Data, runs: Sequence[_Run]) -> Buffer:
 _STEP, _STEP_OF_PAIRS = 3, 6
 """Every third byte is looked at, odd, so that of 16-bit pixels both bytes are among them; of byte
 pairs, every third."""
-_CLASSES = bytes(
-    1 if byte in b"\t\n\r" or 0x20 <= byte < 0x7F else 2 if not byte else 0 for byte in range(256)
-)
-"""Printable, NUL (of which UTF-16 has one a character), and all else."""
 _LEAST, _LEAST_WIDE = 3, 16
 """Bytes or characters of UTF-16 that must be seen, one after another."""
 _LONGEST = _LEAST_WIDE * _STEP_OF_PAIRS
@@ -207,12 +203,12 @@ def _texts(data: Data, low: int, high: int) -> Iterator[_Piece]:
 
 def _runs_of_both(bytes_seen: bytes) -> Iterator[tuple[int, int]]:
     """Where characters may stand in either form."""
-    marked = bytes_seen.translate(_CLASSES)
-    if marked.count(_ASCII[0]) > _RUNS_TOLD_APART:
+    marked = bytes_seen.translate(CLASSES)
+    if marked.count(_ASCII.least) > _RUNS_TOLD_APART:
         yield 0, len(marked) * _STEP
         return
     for form in (_ASCII, _UTF16):
-        for first, last in _runs(marked, form):
+        for first, last in runs_of(form, marked):
             yield first * _STEP, last * _STEP
 
 
@@ -220,7 +216,7 @@ def _runs_of_pairs(low: bytes, high: bytes) -> Iterator[tuple[int, int]]:
     """Where characters of UTF-16 may stand, none of them at an odd offset."""
     if bytes(_LEAST_WIDE) not in high:
         return
-    for first, last in _runs(xor(low.translate(_MARKS), high), _PAIRS):
+    for first, last in runs_of(_PAIRS, xor(low.translate(_MARKS), high)):
         yield first * _STEP_OF_PAIRS, last * _STEP_OF_PAIRS
 
 
@@ -230,7 +226,7 @@ _CHARACTER = Patterns([rb"[\t\n\r\x20-\x7e]"], once=1)
 def _holds_a_character(data: bytes) -> bool:
     if _CHARACTER.is_compiled:
         return _CHARACTER.occur_in(data)
-    return b"\1" in data.translate(_CLASSES)
+    return b"\1" in data.translate(CLASSES)
 
 
 def prepare() -> None:
@@ -239,26 +235,13 @@ def prepare() -> None:
 
 
 _MARK = 0x9F
-_MARKS = bytes(_MARK if kind == 1 else 0x40 for kind in _CLASSES)
+_MARKS = bytes(_MARK if kind == 1 else 0x40 for kind in CLASSES)
 """A printable byte is the mark, which XOR with a NUL leaves as it is.
 
 Others become it by 0xDF only. Small numbers make nothing of the mark's low bits, by which
 `bytes.find` skips.
 """
 
-_Form = tuple[bytes, re.Pattern[bytes]]
-"""What must be seen of a run, and all that may follow."""
-_ASCII: _Form = b"\1" * _LEAST, regex(rb"\x01*+")
-_UTF16: _Form = b"\1\2" * _LEAST_WIDE, regex(rb"(?:\x01\x02)*+")
-_PAIRS: _Form = bytes([_MARK]) * _LEAST_WIDE, regex(rb"\x9f*+")
-
-
-def _runs(marked: bytes, form: _Form) -> Iterator[tuple[int, int]]:
-    """Where each run begins and ends."""
-    least, more = form
-    start = marked.find(least)
-    while start >= 0:
-        rest = more.match(marked, start + len(least))
-        assert rest is not None
-        yield start, rest.end()
-        start = marked.find(least, rest.end())
+_ASCII = Form(b"\1" * _LEAST, regex(rb"\x01*+"))
+_UTF16 = Form(b"\1\2" * _LEAST_WIDE, regex(rb"(?:\x01\x02)*+"))
+_PAIRS = Form(bytes([_MARK]) * _LEAST_WIDE, regex(rb"\x9f*+"))

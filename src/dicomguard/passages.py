@@ -7,14 +7,15 @@ and then, but seldom one after another, and this is found out once for all searc
 from __future__ import annotations
 
 from bisect import bisect_right
-from itertools import accumulate
+from itertools import accumulate, islice
 
 from dicomguard.gather import Buffer
+from dicomguard.runs import PRINTABLE, Runs
 
 SHORTEST = 16
 """Characters of a passage."""
 
-_MARKS = bytes(1 if byte in b"\t\n\r" or 0x20 <= byte < 0x7F else 0 for byte in range(256))
+_RUNS = Runs(PRINTABLE, SHORTEST)
 _SIZES = range(1 << 16, 1 << 26)
 """Bytes of which passages are told apart: fewer are searched as quickly, more are not copied."""
 _MOST = 1 << 16
@@ -38,8 +39,10 @@ class Passages:
         self.data = buffer.data
         self._places = [0]
         self._starts = [0]
-        runs = _runs(buffer.data[:]) if len(buffer.data) in _SIZES else None
-        if runs is not None:
+        if len(buffer.data) not in _SIZES:
+            return
+        runs = list(islice(_RUNS.extents(buffer.data), _MOST + 1))
+        if len(runs) <= _MOST:
             self.data = b"\0".join([buffer.data[start:end] for start, end in runs])
             self._places = [start for start, _ in runs]
             self._starts = list(accumulate((end - start + 1 for start, end in runs), initial=0))
@@ -48,18 +51,3 @@ class Passages:
         """As `Buffer.origin`."""
         index = bisect_right(self._starts, offset) - 1
         return self._buffer.origin(self._places[index] + offset - self._starts[index], length)
-
-
-def _runs(data: bytes) -> list[tuple[int, int]] | None:
-    """Where passages begin and end; None if they are too many."""
-    marked = data.translate(_MARKS)
-    needle = b"\1" * SHORTEST
-    runs: list[tuple[int, int]] = []
-    start = marked.find(needle)
-    while start >= 0:
-        if len(runs) == _MOST:
-            return None
-        end = marked.find(b"\0", start + SHORTEST)
-        runs.append((start, end if end >= 0 else len(marked)))
-        start = marked.find(needle, end) if end >= 0 else -1
-    return runs

@@ -28,6 +28,7 @@ from dicomguard.payloads.wrappings import (
     is_structured,
     is_telling,
 )
+from dicomguard.runs import PRINTABLE
 
 ENCIPHERED = FindingKind(
     id="EMB-ENC-XOR",
@@ -49,7 +50,6 @@ _ALWAYS_GRANTED = 256 << 20
 _LARGEST = 64 << 20
 _GRANTED_PER_BYTE = 32
 _SMALLEST_VALUE = 32
-_TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r"
 _NULS = bytes(_SMALLEST_VALUE)
 _SMALLEST_PROGRAM = 64
 _START = 5
@@ -233,7 +233,7 @@ def _by_value(
     data, layout = gathered.source.data, gathered.source.layout
     for start, end in gathered[Where.NONPIXEL].extents(_SMALLEST_VALUE):
         head = data[start : start + _SMALLEST_VALUE]
-        if not head.removesuffix(b"\0").translate(None, _TEXT):
+        if not head.removesuffix(b"\0").translate(None, PRINTABLE):
             continue
         if head == _NULS and not data[start:end].strip(b"\0"):
             continue

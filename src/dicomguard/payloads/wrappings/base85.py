@@ -10,14 +10,10 @@ import struct
 from collections.abc import Iterator
 
 from dicomguard.payloads.payload import Data
-from dicomguard.payloads.wrappings.runs import BASE64_CHARACTERS, DIGITS, LOWER, UPPER, Runs
-from dicomguard.payloads.wrappings.wrapping import (
-    MIN_CONTENT,
-    STARTS,
-    Allowance,
-    Unwrapped,
-)
+from dicomguard.payloads.wrappings.alphabets import BASE64_CHARACTERS, DIGITS, LOWER, UPPER
+from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, STARTS, Allowance, Unwrapped
 from dicomguard.regex import regex
+from dicomguard.runs import Runs
 
 _FRAME = b"<~"
 _MINIMUM = 64
@@ -79,7 +75,7 @@ class Base85:
                 yield skipped
 
     def _whole(self, text: bytes, allowance: Allowance) -> bytes:
-        """What the text holds as far as its groups are such."""
+        """What the text holds, up to the first block in which a group is none."""
         pieces = []
         for at in range(0, len(text), _BLOCK):
             try:

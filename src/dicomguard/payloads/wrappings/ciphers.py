@@ -18,6 +18,7 @@ from functools import cache
 from dicomguard.patterns import MATCH_LIMIT, Literals, windows
 from dicomguard.payloads.payload import Data
 from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, Allowance, Unwrapped
+from dicomguard.runs import PRINTABLE
 from dicomguard.xor import xor
 
 _BEFORE = 1 << 20
@@ -399,7 +400,6 @@ class HiddenText:
     _SAMPLE = 256
     _MINIMUM = 32
     _DIFFERENT = range(12, 97)
-    _TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r"
     _FREQUENT = b" etaoinsrl\n"
     _LIKELY = 0.35
     """The least share of frequent characters; in random text they are a ninth, in prose half."""
@@ -410,14 +410,14 @@ class HiddenText:
     ) -> Iterator[Unwrapped]:
         """Decipher the value."""
         sample = data[low : min(low + self._SAMPLE, high)].rstrip(b"\0")
-        if len(sample) < self._MINIMUM or not sample.translate(None, self._TEXT):
+        if len(sample) < self._MINIMUM or not sample.translate(None, PRINTABLE):
             return
         different = bytes(set(sample))
         if len(different) not in self._DIFFERENT:
             return
         candidates = []
         for name, table in self._tables(sample):
-            if not different.translate(table).translate(None, self._TEXT):
+            if not different.translate(table).translate(None, PRINTABLE):
                 share = self._share_of_frequent(sample.translate(table))
                 if share >= self._LIKELY:
                     candidates.append((share, name, table))

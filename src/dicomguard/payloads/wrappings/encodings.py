@@ -8,14 +8,12 @@ from collections.abc import Iterator
 from heapq import merge
 
 from dicomguard.payloads.payload import Data
-from dicomguard.payloads.wrappings.runs import (
+from dicomguard.payloads.wrappings.alphabets import (
     BASE64_CHARACTERS,
     BREAKS,
     DIGITS,
     HEX,
     UPPER,
-    WINDOW,
-    Runs,
 )
 from dicomguard.payloads.wrappings.wrapping import (
     MIN_CONTENT,
@@ -25,8 +23,7 @@ from dicomguard.payloads.wrappings.wrapping import (
     is_telling,
 )
 from dicomguard.regex import regex
-
-_PRINTABLE = bytes(range(0x20, 0x7F)) + b"\t\n\r"
+from dicomguard.runs import CLASSES, WINDOW, Form, Runs, runs_of
 
 
 def _run(characters: bytes, minimum: int) -> re.Pattern[bytes]:
@@ -235,21 +232,14 @@ class Utf16:
     is_printable = False
     _LEAST = 23
     """Characters, each with its zero, of the shortest such text but for its last one."""
-    _MARKS = bytes(1 if byte in _PRINTABLE else 2 if not byte else 0 for byte in range(256))
-    _SHORTEST = b"\1\2" * _LEAST
-    _REST = regex(rb"(?:\x01\x02)*+")
+    _FORM = Form(b"\1\2" * _LEAST, regex(rb"(?:\x01\x02)*+"))
     _RUN = regex(rb"(?:[\t\n\r\x20-\x7e]\0){23,}+[\t\n\r\x20-\x7e]")
 
     def search(self, values: Data) -> Iterator[int]:
         """Where characters stand at every second byte and zeros between them."""
         for base in range(0, len(values), WINDOW):
-            marked = values[base : base + WINDOW].translate(self._MARKS)
-            found = marked.find(self._SHORTEST)
-            while found >= 0:
-                yield base + found
-                rest = self._REST.match(marked, found)
-                assert rest is not None
-                found = marked.find(self._SHORTEST, rest.end())
+            for start, _ in runs_of(self._FORM, values[base : base + WINDOW].translate(CLASSES)):
+                yield base + start
 
     def unwrap(
         self, data: Data, hit: int, _low: int, high: int, _allowance: Allowance

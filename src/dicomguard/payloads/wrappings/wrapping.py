@@ -11,6 +11,7 @@ from msgspec import Struct, field
 
 from dicomguard.payloads.payload import Data
 from dicomguard.regex import regex
+from dicomguard.runs import PRINTABLE
 
 MIN_CONTENT = 16
 """Fewer bytes than this are no payload; a stream begun by chance seldom gives as many."""
@@ -24,8 +25,7 @@ _HEADS = (
     b"\xac\xed\0\5", b"\x5d\0\0",
 )  # fmt: skip
 _HEAD = 512
-_TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r"
-_NOT_TEXT = bytes(byte for byte in range(256) if byte not in _TEXT)
+_NOT_TEXT = bytes(byte for byte in range(256) if byte not in PRINTABLE)
 
 
 def is_telling(content: bytes) -> bool:
