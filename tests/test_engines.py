@@ -13,6 +13,7 @@ from dicomguard.engine import (
     ENGINES,
     Declared,
     Match,
+    Part,
     RuleName,
     RuleSyntaxError,
     compile_rules,
@@ -80,6 +81,22 @@ def test_what_an_engine_answers(engine: str) -> None:
         Match(one, 1, 4),
         Match(one, 4, 2),
     ]
+
+
+@engines
+def test_a_part_of_what_was_compiled_together(engine: str) -> None:
+    """Neither the matches of the others nor that one of them is not told whole are its concern."""
+    flood = 'rule flood { strings: $a = "aa" condition: $a }'
+    rules = compile_rules(engine, SOURCES | {"c": flood})
+    data = b"abab" + b"a" * 1_000_100
+    assert len(rules.scan(data, 60).limits) == 1
+    part = Part(rules, {"a"})
+    assert {each.rule.namespace for each in part.declared()} == {"a"}
+    found = part.scan(data, 60)
+    assert found == compile_rules(engine, {"a": SOURCES["a"]}).scan(data, 60)
+    assert found.matches
+    assert not found.limits
+    assert len(Part(rules, {"c"}).scan(data, 60).limits) == 1
 
 
 @engines

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from dicomguard import Report, ScanSettings, Verdict, scan_file, wire
+from dicomguard import Report, ScanSettings, Verdict, naming, scan_file, wire
 from dicomguard import workers as workers_module
 from dicomguard.workers import ScanPool
 from fixtures.build import all_fixtures
@@ -128,6 +131,44 @@ def test_a_pool_scans_as_one_process_does(small_files: dict[str, Verdict]) -> No
         reports = {path: pool.submit(path) for path in small_files}
         for path, report in reports.items():
             assert report.result(60) == scan_file(path)
+
+
+@pytest.mark.skipif(not naming.is_available(), reason="libmagic is not installed")
+def test_what_a_lone_worker_cannot_name_the_next_one_does(tmp_path: Path) -> None:
+    path = tmp_path / "tail.dcm"
+    path.write_bytes(carrier().but(tail=gzip.compress(b"nothing")).data)
+    with ScanPool(ScanSettings(), workers=1) as pool:
+        report = pool.submit(str(path)).result(60)
+    assert report == scan_file(path)
+    assert "gzip" in " ".join(each.detail for each in report.findings)
+
+
+def test_no_worker_asks_for_more_than_there_is(small_files: dict[str, Verdict]) -> None:
+    code = (
+        "import sys\n"
+        "from dicomguard import ScanSettings, naming, scan\n"
+        "from dicomguard.workers import Crew, Task\n"
+        "def fail(*_):\n"
+        "    raise naming.NotLoadedError\n"
+        "scan.scan_file = fail\n"
+        "with Crew(ScanSettings(), 1) as crew:\n"
+        "    crew.ready()\n"
+        "    crew.hand_out([Task(path, 0) for path in sys.argv[1:]])\n"
+        "    while not crew.is_idle:\n"
+        "        for task, report in crew.reports(9):\n"
+        "            print(task.path, *report.unexamined, sep='|')\n"
+    )
+    for paths in (list(small_files)[:1], list(small_files)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *paths],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stdout.splitlines() == [
+            f"{path}|the worker died (exit code 3)" for path in paths
+        ]
 
 
 def test_strictness_reaches_the_workers(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """A second opinion on what bytes are: libmagic, through python-magic.
 
 It is never the primary test. Its single answer for a Windows program that is also a DICOM file is
-``application/dicom``; only asked for all answers does it name the program as well. python-magic may
-start other programs to find the C library, so a process that will be confined loads it before.
+``application/dicom``; only asked for all answers does it name the program as well. python-magic
+starts other programs to find the C library, so a process that will be confined loads it before, or
+has done with it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import re
 from functools import cache
 from typing import Any
@@ -39,9 +41,29 @@ _NOISE = (
 """How answers begin that honest DICOM files get, as measured, or that say nothing."""
 
 
-@cache
+class NotLoadedError(Exception):
+    """A name is asked for where libmagic was not loaded and can no longer be."""
+
+
+_is_late = False
+_loaded: list[Any] = []
+"""Libmagic with its database, or None where it is not on the machine; empty until it is loaded."""
+
+
 def _library() -> Any:
-    """Libmagic with its database, or None where it is not on the machine."""
+    """Libmagic with its database, or None where it is not on the machine.
+
+    Raises:
+        NotLoadedError: `forgo` was called, and `load` was not.
+    """
+    if not _loaded:
+        if _is_late:
+            raise NotLoadedError
+        _loaded.append(_with_database())
+    return _loaded[0]
+
+
+def _with_database() -> Any:
     try:
         import magic  # noqa: PLC0415 - it loads the C library, which may not be there
 
@@ -55,9 +77,20 @@ def load() -> None:
     _library()
 
 
+def forgo() -> None:
+    """Load it no more."""
+    global _is_late  # noqa: PLW0603 - a process is confined for good
+    _is_late = True
+
+
+@cache
 def is_available() -> bool:
-    """Whether libmagic is on the machine."""
-    return _library() is not None
+    """Whether libmagic is on the machine, which takes less time to tell than to load it."""
+    try:
+        ctypes.CDLL("libmagic.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def version() -> str | None:
@@ -74,6 +107,9 @@ def name(raw: bytes) -> str:
     """What libmagic takes the bytes for, besides DICOM and noise; empty if nothing.
 
     Only the names of formats: what follows a comma or a quote may be text of the file.
+
+    Raises:
+        NotLoadedError: `forgo` was called, and `load` was not.
     """
     library = _library()
     if library is None or not raw:

@@ -21,7 +21,6 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import import_module
 from typing import NoReturn
 
 import msgspec
@@ -48,8 +47,8 @@ NUMBERS = struct.Struct("<qi")
 
 ALIVE = -1
 
-RETIRED = 0
-"""Exit code of a worker that is not fit for another file."""
+RETIRED, UNPREPARED = 0, 3
+"""Exit codes of a worker: it is not fit for another file; one that is prepared must do this."""
 
 LENGTH = struct.Struct("<I")
 """Before each message to or from a worker."""
@@ -145,11 +144,9 @@ def serve(control: socket.socket) -> NoReturn:
     Then end with all of them.
     """
     _detach(control.fileno())
-    for module in ("dicomguard.scan", "dicomguard.rules"):  # whoever starts this needs neither
-        import_module(module)
-    settings = _settings(control)
+    settings, ready = _loaded(control)
     if settings is not None:
-        nurse = _Nurse(control, settings)
+        nurse = _Nurse(control, settings, ready)
         try:
             nurse.run()
         finally:
@@ -186,43 +183,51 @@ def _detach(*kept: int) -> None:
     os.closerange(low, os.sysconf("SC_OPEN_MAX"))
 
 
-def _loaded(settings: ScanSettings) -> Ready:
-    """Load what every worker needs.
+def _loaded(control: socket.socket) -> tuple[ScanSettings | None, Ready]:
+    """Load what every worker needs; the settings are None if they never come.
 
-    To compile rules takes no interpreter, so that another thread can load the rest. It has ended
-    when the first worker is forked.
+    To compile rules takes no interpreter, so that another thread does it, as soon as it is told
+    which. It has ended when the first worker is forked.
     """
-    from dicomguard import naming, sandbox, scan  # noqa: PLC0415 - whoever starts this needs none
+    from dicomguard.rules import shipped_pack  # noqa: PLC0415 - whoever starts this needs no rules
 
-    def rest() -> None:
-        naming.load()
-        sandbox.abilities()
-        scan.load()
+    settings: ScanSettings | None = None
+    rules: RulesInUse | None = None
+    problem = ""
+
+    def compile_rules() -> None:
+        nonlocal settings, rules, problem
+        try:
+            shipped_pack()
+            settings = _settings(control)
+            rules = settings.pack.in_use if settings else None
+        except DicomguardError as error:
+            problem = str(error).encode(errors="backslashreplace").decode()
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(_HANDOVER)
-    beside = threading.Thread(target=rest)
+    beside = threading.Thread(target=compile_rules)
     beside.start()
-    try:
-        rules = settings.pack.in_use
-    except DicomguardError as error:
-        return Ready(problem=str(error).encode(errors="backslashreplace").decode())
-    finally:
-        beside.join()
-        sys.setswitchinterval(interval)
-    return Ready(rules=rules, names_formats=naming.is_available())
+    from dicomguard import naming, sandbox, scan  # noqa: PLC0415 - as above
+
+    sandbox.abilities()
+    scan.load()
+    names_formats = naming.is_available()
+    beside.join()
+    sys.setswitchinterval(interval)
+    return settings, Ready(rules=rules, problem=problem, names_formats=names_formats)
 
 
 class _Nurse:
     """What forks workers, and knows of them."""
 
-    def __init__(self, control: socket.socket, settings: ScanSettings) -> None:
+    def __init__(self, control: socket.socket, settings: ScanSettings, ready: Ready) -> None:
         self._control = control
         self._settings = settings
         self._children: dict[int, int] = {}
         """Descriptor that tells of its end, by process."""
         with suppress(BrokenPipeError, ConnectionResetError):
-            control.send(msgspec.json.encode(_loaded(settings)))
+            control.send(msgspec.json.encode(ready))
 
     def run(self) -> None:
         """Do what is asked, and tell of every worker's end."""
@@ -287,10 +292,12 @@ class _Nurse:
 def _work(descriptor: int, settings: ScanSettings) -> NoReturn:
     """Scan the files whose names come in, in order, until there are no more."""
     _detach(descriptor)
-    from dicomguard.sandbox import confine  # noqa: PLC0415 - loaded by the nursery
+    from dicomguard import naming  # noqa: PLC0415 - loaded by the nursery
+    from dicomguard.sandbox import confine  # noqa: PLC0415
 
     channel = socket.socket(fileno=descriptor)
     decode = msgspec.msgpack.Decoder(list[bytes]).decode
+    naming.forgo()
     confine(MEMORY_PER_WORKER)
     while True:
         length = channel.recv(LENGTH.size, socket.MSG_WAITALL)
@@ -314,10 +321,13 @@ def _grant_time() -> None:
 
 def _scan(path: str, settings: ScanSettings) -> tuple[Report, bool]:
     """A file's report, and whether the worker is fit for another file."""
-    from dicomguard.scan import scan_file  # noqa: PLC0415 - loaded by the nursery
+    from dicomguard.naming import NotLoadedError  # noqa: PLC0415 - loaded by the nursery
+    from dicomguard.scan import scan_file  # noqa: PLC0415
 
     try:
         return scan_file(path, settings), True
+    except NotLoadedError:
+        os._exit(UNPREPARED)
     except MemoryError:  # what is left of it may lie anywhere
         reason = f"the scan needed more than {MEMORY_PER_WORKER >> 20} MiB"
         return unexamined_report(path, reason), False

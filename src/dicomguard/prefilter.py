@@ -25,6 +25,7 @@ from dicomguard.engine import (
     by_place,
 )
 from dicomguard.patterns import MATCH_LIMIT, Occurrence, Patterns, literal, windows
+from dicomguard.regex import regex
 
 _ATOM = 5
 """Positions of an atom: chance seldom makes so many, and Hyperscan compiles longer ones slowly."""
@@ -170,8 +171,8 @@ class _Search:
 
 _TEXT = r'"(?:\\.|[^"\\\n])*"'
 _STRING = rf"\$\w+\s*=\s*(?P<string>{_TEXT}|\{{[^{{}}]*\}})\s*"
-_STRINGS = re.compile(_STRING)
-_RULE = re.compile(
+_STRINGS = regex(_STRING)
+_RULE = regex(
     rf"""\s*rule\s+\w+\s*\{{\s*
     (?:meta:\s*(?:\w+\s*=\s*{_TEXT}\s*)+)?
     strings:\s*(?P<strings>(?:{_STRING.replace("?P<string>", "?:")})+)
@@ -179,9 +180,9 @@ _RULE = re.compile(
     re.VERBOSE,
 )
 """A rule that needs one of its strings, which have no modifiers; no comments."""
-_COMMENT = re.compile(rf"({_TEXT})|//[^\n]*|/\*.*?\*/", re.DOTALL)
-_TOKEN = re.compile(r"\s*(?:([0-9A-Fa-f?]{2})|\(([^()]*)\))\s*")
-_ESCAPE = re.compile(rb'\\(?:x([0-9A-Fa-f]{2})|([tnr"\\]))')
+_COMMENT = regex(rf"({_TEXT})|//[^\n]*|/\*.*?\*/", re.DOTALL)
+_TOKEN = regex(r"\s*(?:([0-9A-Fa-f?]{2})|\(([^()]*)\))\s*")
+_ESCAPE = regex(rb'\\(?:x([0-9A-Fa-f]{2})|([tnr"\\]))')
 _ESCAPED = {b"t": b"\t", b"n": b"\n", b"r": b"\r"}
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +28,9 @@ from dicomguard.engine import (
     CompiledRules,
     Declared,
     Match,
+    Part,
     RuleName,
+    RulesTogether,
     RuleSyntaxError,
     ScanResult,
     code_of,
@@ -45,6 +46,7 @@ from dicomguard.payloads.validators import VALIDATORS
 from dicomguard.payloads.wrappings import BY_MAGIC, BY_PLAINTEXT, ZLIB
 from dicomguard.policy import FINDINGS_PER_RULE
 from dicomguard.prefilter import Prefiltered, without_comments
+from dicomguard.regex import regex
 from dicomguard.settings import NamedPack, RulesInUse
 
 SECONDS_PER_SET = 60
@@ -110,6 +112,16 @@ def shipped_rules() -> Path:
 _NO_KEYS = Trust()
 
 
+@cache
+def shipped_pack() -> Pack:
+    """The rules that come with dicomguard, vouched for by whatever vouches for the package.
+
+    Raises:
+        DicomguardError: They cannot be read.
+    """
+    return read_pack(shipped_rules(), _NO_KEYS)
+
+
 class RulePack:
     """Rules that are ready to run.
 
@@ -132,9 +144,7 @@ class RulePack:
         self, folders: Sequence[Path] = (), engine: str | None = None, trust: Trust = _NO_KEYS
     ) -> None:
         self.engine = engine or default_engine()
-        # What comes with the package is vouched for by whatever vouches for the package.
-        self.packs = [read_pack(shipped_rules(), _NO_KEYS)]
-        self.packs += [read_pack(folder, trust) for folder in folders]
+        self.packs = [shipped_pack(), *(read_pack(folder, trust) for folder in folders)]
         sources = _sources(self.packs)
         shipped = {path.name for path in self.packs[0].sources}
         by_where: dict[tuple[Where | None, bool], dict[str, str]] = defaultdict(dict)
@@ -146,16 +156,20 @@ class RulePack:
         self.rules: dict[RuleName, Rule] = {}
         self.sets: list[tuple[Where, CompiledRules]] = []
         self._plain: CompiledRules | None = None
-        for (where, is_shipped), members in by_where.items():
-            rules, compiled = compiled_rules(self.engine, members)
+        for group in _compiled_together(by_where):
+            everything = {name: each for key in group for name, each in by_where[key].items()}
+            rules, compiled = compiled_rules(self.engine, everything)
             self.rules |= {rule.name: rule for rule in rules}
-            if where is None:
-                self._plain = compiled
-            elif is_shipped and where is Where.FILE:
-                compiled = Prefiltered(compiled, members.values(), _RARE_FORMS, ZLIB.headers)
-            else:
-                compiled = Prefiltered(compiled, members.values())
-            self.sets.append((where or Where.FILE, compiled))
+            for where, is_shipped in group:
+                members = by_where[where, is_shipped]
+                part: CompiledRules = Part(compiled, members) if len(group) > 1 else compiled
+                if where is None:
+                    self._plain = part
+                elif is_shipped and where is Where.FILE:
+                    part = Prefiltered(part, members.values(), _RARE_FORMS, ZLIB.headers)
+                else:
+                    part = Prefiltered(part, members.values())
+                self.sets.append((where or Where.FILE, part))
         self.sets.append((Where.NONPIXEL, ByteStrings(_FORMS)))
         digest = hashlib.sha256()
         for namespace, source in sorted(sources.items()):
@@ -419,7 +433,18 @@ def _externals(path: str) -> Mapping[str, str]:
     return dict.fromkeys(EXTERNALS, "") | known
 
 
-_WHERE = re.compile(r'\bwhere\s*=\s*"(\w+)"')
+def _compiled_together(
+    classes: Iterable[tuple[Where | None, bool]],
+) -> list[list[tuple[Where | None, bool]]]:
+    """Classes of rules in groups: those that see all bytes are slower with others beside them."""
+    groups: dict[tuple[Where | None, bool], list[tuple[Where | None, bool]]] = defaultdict(list)
+    for where, is_shipped in classes:
+        alone = where in (None, Where.FILE)
+        groups[where if alone else Where.PRINTABLE, is_shipped].append((where, is_shipped))
+    return list(groups.values())
+
+
+_WHERE = regex(r'\bwhere\s*=\s*"(\w+)"')
 
 
 def _where(source: str) -> Where | None:
@@ -428,7 +453,7 @@ def _where(source: str) -> Where | None:
     return Where(found[1]) if found and found[1] in set(Where) else None
 
 
-def compiled_rules(engine: str, sources: Mapping[str, str]) -> tuple[list[Rule], CompiledRules]:
+def compiled_rules(engine: str, sources: Mapping[str, str]) -> tuple[list[Rule], RulesTogether]:
     """The public rules of files that look at the same, compiled.
 
     Args:
@@ -532,11 +557,11 @@ def _third_party(name: RuleName, meta: Mapping[str, Any]) -> FindingKind:
     )
 
 
-_PLACE_BOUND = re.compile(
+_PLACE_BOUND = regex(
     r"\b(?:filesize|entrypoint|import)\b|\bu?int(?:8|16|32)(?:be)?\s*\(\s*[0-9a-fA-Fx]+\s*\)"
     r"|(?:[$#!@][\w*]*|\bthem|\))\s+(?:at|in)\b"
 )
-_SHORT_STRING = re.compile(
+_SHORT_STRING = regex(
     r'(\$\w*)\s*=\s*(?:"((?:\\x[0-9a-fA-F]{2}|\\.|[^"\\\n]){1,3})"|\{((?:\s*[0-9a-fA-F?~]{2,3}){1,3}\s*)\})'
 )
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from msgspec.structs import replace
 
-from dicomguard import gather, policy, unwrap, xor
+from dicomguard import naming, policy, unwrap, xor
 from dicomguard.detectors import DETECTORS, vendors
 from dicomguard.dicom import dictionary
 from dicomguard.dicom.budgets import Budgets
@@ -60,9 +60,9 @@ def prepare(settings: ScanSettings) -> None:
         DicomguardError: The rules cannot be loaded.
     """
     settings.pack.prepare()
-    gather.prepare()
     unwrap.prepare()
     xor.prepare()
+    naming.load()
 
 
 def scan_file(

@@ -32,6 +32,7 @@ from dicomguard.nursery import (
     PREPARE,
     RETIRED,
     SECONDS_PER_FILE,
+    UNPREPARED,
     Nursery,
     Ready,
 )
@@ -82,6 +83,7 @@ class _Worker(Struct, eq=False):
         unread: What it has sent of an answer that is not complete.
         verdict: Why it was told to end, in words.
         has_answered: Whether it has ever sent a report.
+        is_prepared: Whether it has everything loaded.
     """
 
     channel: socket.socket
@@ -93,6 +95,7 @@ class _Worker(Struct, eq=False):
     unread: bytearray = field(default_factory=bytearray)
     verdict: str = ""
     has_answered: bool = False
+    is_prepared: bool = False
 
     @property
     def is_hungry(self) -> bool:
@@ -130,6 +133,8 @@ class Crew:
         self._by_pid: dict[int, _Worker] = {}
         self._unborn: deque[_Worker] = deque()
         self._is_prepared = False
+        self._has_lacked = False
+        """Whether a worker wanted what it has only if it is prepared."""
         self._poll = select.poll()
         self._nursery = nursery or Nursery()
         self._nursery.use(settings)
@@ -250,14 +255,15 @@ class Crew:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                if not self._is_prepared and (self._by_channel or len(self._waiting) > 1):
+                is_alone = not self._by_channel and len(self._waiting) == 1
+                if not self._is_prepared and (self._has_lacked or not is_alone):
                     self._control.send(PREPARE)
                     self._is_prepared = True
                 socket.send_fds(self._control, [BIRTH], [theirs.fileno()])
             except OSError as error:
                 ours.close()
                 raise PoolBrokenError(f"no worker can be started: {error}") from error
-        worker = _Worker(ours)
+        worker = _Worker(ours, is_prepared=self._is_prepared)
         self._unborn.append(worker)
         self._by_channel[ours.fileno()] = worker
         self._poll.register(ours, select.POLLIN)
@@ -337,8 +343,11 @@ class Crew:
             return []
         del self._by_channel[descriptor]
         worker.channel.close()
-        # One that says so before it has done anything says it of the file in its hand.
-        if worker.has_answered and os.waitstatus_to_exitcode(worker.status) == RETIRED:
+        code = os.waitstatus_to_exitcode(worker.status)
+        lacked = code == UNPREPARED and not worker.is_prepared
+        self._has_lacked |= lacked
+        # One that retires before it has done anything does it for the file in its hand.
+        if lacked or (worker.has_answered and code == RETIRED):
             self._waiting.extendleft(reversed(worker.tasks))
             return []
         if not worker.tasks:

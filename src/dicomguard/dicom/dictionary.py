@@ -1,17 +1,16 @@
 """The DICOM data dictionary (PS3.6), the private dictionary and UID names, as pydicom keeps them.
 
-pydicom's dictionary modules are plain tables. They are loaded by their path, because importing the
-pydicom package itself costs 0.2 to 0.35 s, more than scanning a hundred small files.
+pydicom's dictionary modules are plain tables, an entry a line. They are read as text, of which only
+the lines that are asked for are looked at: importing the pydicom package costs 0.2 to 0.35 s, more
+than scanning a hundred small files, and making 6,000 entries more than scanning one.
 """
 
 from __future__ import annotations
 
-from ast import literal_eval
+from bisect import bisect_left
 from functools import cache, lru_cache
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 
 
 @cache
@@ -23,22 +22,37 @@ def _folder() -> Path:
     return Path(package.submodule_search_locations[0])
 
 
+def _source(module: str) -> str:
+    return (_folder() / f"{module}.py").read_bytes().decode("utf-8")
+
+
 @cache
-def _table(name: str) -> ModuleType:
-    spec = spec_from_file_location(f"dicomguard.dicom.{name}", _folder() / f"{name}.py")
-    assert isinstance(spec, ModuleSpec)
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def _lines(module: str, table: str) -> list[str]:
+    """The source of each entry of a table.
+
+    Raises:
+        ImportError: The module is not written as it was.
+    """
+    source = _source(module)
+    begin = source.find("{\n    ", source.find(f"\n{table}")) + len("{\n    ")
+    end = source.find("\n}", begin)
+    lines = source[begin:end].split(",\n    ")
+    if len(lines) <= source.count("\n", begin, end) or len(lines) == 1:
+        msg = f"pydicom's {module} is not written as dicomguard knows it: install pydicom 3.0"
+        raise ImportError(msg)
+    return lines
 
 
 def load() -> None:
     """Read the tables, which are else read when they are first asked."""
-    for name in ("_dicom_dict", "_uid_dict"):
-        _table(name)
+    _lines(*_PUBLIC)
+    _transfer_syntaxes()
     _private_blocks()
 
+
+_PUBLIC = "_dicom_dict", "DicomDictionary"
+_REPEATERS = "_dicom_dict", "RepeatersDictionary"
+_UIDS = "_uid_dict", "UID_dictionary"
 
 _REPEATING = (0x50, 0x60, 0x7F)
 _REPEATING_GROUPS = (0x0020, 0x0028, 0x1000, 0x1010)
@@ -46,17 +60,19 @@ _REPEATING_GROUPS = (0x0020, 0x0028, 0x1000, 0x1010)
 
 
 @lru_cache(maxsize=8192)
-def _public_entry(tag: int) -> tuple[str, ...] | None:
-    tables = _table("_dicom_dict")
-    entry: tuple[str, ...] | None = tables.DicomDictionary.get(tag)
+def _public_entry(tag: int) -> str:
+    text = f"{tag:08X}"
+    lines = _lines(*_PUBLIC)
+    at = bisect_left(lines, f"0x{text}")
+    if at < len(lines) and lines[at].startswith(f"0x{text}"):
+        return lines[at].partition(": ")[2]
     repeats = tag >> 24 in _REPEATING or tag >> 16 in _REPEATING_GROUPS
-    if entry is None and repeats and not tag >> 16 & 1:
-        text = f"{tag:08X}"
-        for mask, candidate in tables.RepeatersDictionary.items():
-            if all(m in ("x", c) for m, c in zip(mask, text, strict=True)):
-                entry = candidate
-                break
-    return entry
+    if repeats and not tag >> 16 & 1:
+        for line in _lines(*_REPEATERS):
+            mask, _, entry = line.partition(": ")
+            if all(m in ("x", c) for m, c in zip(mask.strip("'"), text, strict=True)):
+                return entry
+    return ""
 
 
 def public_vr(tag: int) -> str | None:
@@ -64,8 +80,11 @@ def public_vr(tag: int) -> str | None:
 
     Repeating groups (50xx, 60xx, 7Fxx) are included.
     """
-    entry = _public_entry(tag)
-    return entry[0] if entry else None
+    return _vr(_public_entry(tag))
+
+
+def _vr(entry: str) -> str | None:
+    return entry.split("'", 2)[1] if entry else None
 
 
 @cache
@@ -74,7 +93,7 @@ def _private_blocks() -> dict[str, str]:
 
     All of it has 11,000 elements and takes longer to load than many files to scan.
     """
-    _, _, source = (_folder() / "_private_dict.py").read_text("utf-8").partition(" = {\n")
+    _, _, source = _source("_private_dict").partition(" = {\n")
     blocks = (block.split(": {\n", 1) for block in source.split("\n    },\n"))
     return {block[0].strip(): block[1] for block in blocks if len(block) == 2}
 
@@ -87,8 +106,7 @@ def _line(block: str, key: str) -> str:
 
 def private_vr(tag: int, creator: str) -> str | None:
     """VR of a private element under its creator, None if the private dictionary lacks it."""
-    line = _private_line(tag, creator)
-    return line.split("'", 2)[1] if line else None
+    return _vr(_private_line(tag, creator))
 
 
 @lru_cache(maxsize=8192)
@@ -113,9 +131,13 @@ def name_of(tag: int, creator: str | None) -> str:
     elif 0x10 <= tag & 0xFFFF <= 0xFF:
         return "Private Creator"
     else:
-        line = _private_line(tag, creator) if creator else ""
-        entry = literal_eval(line) if line else None
-    return entry[2] if entry else ""
+        entry = _private_line(tag, creator) if creator else ""
+    if not entry:
+        return ""
+    from ast import literal_eval  # noqa: PLC0415 - names are shown of little
+
+    name: str = literal_eval(entry)[2]
+    return name
 
 
 def is_known_creator(creator: str) -> bool:
@@ -134,9 +156,12 @@ _NEWER_SYNTAXES = frozenset(
 """Registered since pydicom's table was made."""
 
 
+@cache
+def _transfer_syntaxes() -> frozenset[str]:
+    known = (line.split("'")[1] for line in _lines(*_UIDS) if "', 'Transfer Syntax', '" in line)
+    return _NEWER_SYNTAXES.union(known)
+
+
 def is_transfer_syntax(uid: str) -> bool:
     """Whether PS3.6 registers the UID as a transfer syntax, retired ones included."""
-    if uid in _NEWER_SYNTAXES:
-        return True
-    entry = _table("_uid_dict").UID_dictionary.get(uid)
-    return entry is not None and entry[1] == "Transfer Syntax"
+    return uid in _transfer_syntaxes()

@@ -13,7 +13,6 @@ for.
 
 from __future__ import annotations
 
-import re
 import time
 import zlib
 from collections.abc import Mapping
@@ -43,6 +42,7 @@ from dicomguard.dicom.layout import (
 from dicomguard.dicom.ordinary import Ordinary, ordinary_in
 from dicomguard.dicom.vr import LONG_VRS, TEXT_VRS, VRS
 from dicomguard.model import Region
+from dicomguard.regex import regex
 
 IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
@@ -69,10 +69,10 @@ _ITEM_IS_ENDED: Final = b"\xfe\xff\x0d\xe0\0\0\0\0"
 _ITEM_END: Final = 0xE00D
 _SEQUENCE_END: Final = 0xE0DD
 
-_ZLIB_HEADER = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
-_EMPTY_ITEMS = re.compile(rb"(?:\xfe\xff\x00\xe0\0{4}){256,}+")
-_BIG_EMPTY_ITEMS = re.compile(rb"(?:\xff\xfe\xe0\x00\0{4}){256,}+")
-_UID = re.compile(r"[0-9.]{1,64}")
+_ZLIB_HEADER = regex(rb"\x78[\x01\x5e\x9c\xda]")
+_EMPTY_ITEMS = regex(rb"(?:\xfe\xff\x00\xe0\0{4}){256,}+")
+_BIG_EMPTY_ITEMS = regex(rb"(?:\xff\xfe\xe0\x00\0{4}){256,}+")
+_UID = regex(r"[0-9.]{1,64}")
 _ODDITIES = 1000
 _INFLATE_STEP = 1 << 20
 _CLOCK_EVERY = 4096

@@ -6,9 +6,6 @@ with compatibility forms, and the escapes of HTML, URLs and JavaScript undone.
 
 from __future__ import annotations
 
-import html
-import unicodedata
-import urllib.parse
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -214,6 +211,10 @@ class _Terms:
 
 def _as_read(raw: bytes, terms: Sequence[str]) -> bytes:
     """A value as its readers come to see it, in UTF-8."""
+    import html  # noqa: PLC0415 - few files have such values
+    import unicodedata  # noqa: PLC0415
+    import urllib.parse  # noqa: PLC0415
+
     text = unicodedata.normalize("NFKC", charset.decode(raw, terms))
     text = _JAVASCRIPT.sub(lambda match: chr(int(match[1] or match[2], 16)), text)
     text = urllib.parse.unquote(urllib.parse.unquote(html.unescape(text)))

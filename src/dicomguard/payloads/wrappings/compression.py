@@ -6,24 +6,19 @@ ignores them would still get the content.
 
 from __future__ import annotations
 
-import bz2
-import lzma
 import re
 import struct
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
 from dicomguard.patterns import MATCH_LIMIT, Literals, windows
 from dicomguard.payloads.fields import read_fields
 from dicomguard.payloads.payload import Data
 from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, Allowance, Unwrapped, is_telling
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 _PIECE = 1 << 12
 """Compressed bytes fed at once: what is lost where a long stream is damaged."""
@@ -67,18 +62,39 @@ class _Inflater:
         return self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
 
 
+# Few files need these libraries: each is loaded when it is used.
+
+
+def _bzip2() -> _Decompressor:
+    import bz2  # noqa: PLC0415
+
+    return bz2.BZ2Decompressor()
+
+
 def _xz() -> _Decompressor:
+    import lzma  # noqa: PLC0415
+
     return lzma.LZMADecompressor(memlimit=1 << _DICTIONARY_LOG)
 
 
+def _zstd_library() -> Any:
+    return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+
+
 def _zstd() -> _Decompressor:
-    parameter: Any = zstd.DecompressionParameter.window_log_max
-    decompressor: _Decompressor = zstd.ZstdDecompressor(options={parameter: _DICTIONARY_LOG})
+    zstd = _zstd_library()
+    options = {zstd.DecompressionParameter.window_log_max: _DICTIONARY_LOG}
+    decompressor: _Decompressor = zstd.ZstdDecompressor(options=options)
     return decompressor
 
 
-_DAMAGED = (zlib.error, lzma.LZMAError, zstd.ZstdError, OSError, EOFError, ValueError)
-"""What decompressors raise for bytes that are no stream."""
+@cache
+def _damage() -> tuple[type[Exception], ...]:
+    """What decompressors raise for bytes that are no stream."""
+    import lzma  # noqa: PLC0415
+
+    zstd_error: type[Exception] = _zstd_library().ZstdError
+    return zlib.error, lzma.LZMAError, zstd_error, OSError, EOFError, ValueError
 
 
 class _Inflated(NamedTuple):
@@ -121,13 +137,13 @@ def _inflate(
                 break
         if room <= 0 and not stream.eof:
             allowance.limits.append("a compressed stream grows beyond the budget")
-    except _DAMAGED as error:
+    except MemoryError:
+        allowance.limits.append("a compressed stream asks for more memory than there is")
+    except _damage() as error:
         if "memory" in str(error).lower():
             allowance.limits.append("a compressed stream asks for more memory than is allowed")
         elif piece_size > 1 and at - start <= piece_size:
             return _inflate(make, data, start, high, allowance, piece_size=1)
-    except MemoryError:
-        allowance.limits.append("a compressed stream asks for more memory than there is")
     return _Inflated(b"".join(pieces), at - len(stream.unused_data), stream.eof)
 
 
@@ -156,7 +172,7 @@ class Stream:
             )
 
 
-BZIP2 = Stream("bzip2", bz2.BZ2Decompressor, "{ 42 5A 68 3? 31 41 59 26 53 59 }")
+BZIP2 = Stream("bzip2", _bzip2, "{ 42 5A 68 3? 31 41 59 26 53 59 }")
 XZ = Stream("xz", _xz, "{ FD 37 7A 58 5A 00 }")
 # With the default properties and a size that is not known: the other forms have no magic.
 LZMA = Stream("lzma", _xz, "{ 5D 00 00 ?? ?? FF FF FF FF FF FF FF FF 00 }")
