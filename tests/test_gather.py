@@ -6,11 +6,9 @@ import random
 
 import pytest
 
-from dicomguard import gather as gathering
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.walker import walk
 from dicomguard.gather import Where, gather
-from dicomguard.patterns import Patterns
 from fixtures.carriers import carrier, with_pixels
 
 SIZE = 1 << 16
@@ -28,15 +26,6 @@ BACKGROUNDS = {
     ),
     "letters": lambda chance: bytes(chance.choices(b"ab\x80", k=SIZE)),
 }
-
-
-@pytest.fixture(params=[False, True], ids=["lone file", "many files"], autouse=True)
-def are_many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is compiled for many files is not for one."""
-    fresh = Patterns(gathering._CHARACTER._expressions, once=True)
-    monkeypatch.setattr(gathering, "_CHARACTER", fresh)
-    if request.param:
-        gathering.prepare()
 
 
 def source_of(pixels: bytes) -> Source:
@@ -63,6 +52,13 @@ def test_text_among_pixels_is_gathered_whole(background: str, text: bytes) -> No
 def test_pixels_that_cannot_be_text_are_left_out() -> None:
     source = source_of(BACKGROUNDS["11 bits"](random.Random(0)))
     assert len(gather(source, Where.PRINTABLE).data) < len(source.data) - SIZE // 2
+
+
+@pytest.mark.parametrize("text", [TEXT[1:], WIDE[2:]], ids=["ascii", "wide"])
+@pytest.mark.parametrize("byte", [b"\xff", b"\x80"])
+def test_what_is_too_short_is_left_out(byte: bytes, text: bytes) -> None:
+    pixels = byte * 999 + text + byte * 999
+    assert text not in bytes(gather(source_of(pixels), Where.PRINTABLE).data)
 
 
 def test_what_is_full_of_runs_is_not_copied() -> None:

@@ -12,12 +12,13 @@ from enum import StrEnum
 from itertools import accumulate, islice
 from typing import Any, NamedTuple
 
+from stringzilla import translate
+
 from dicomguard.dicom.layout import Concern, Data, Held, Layout, by_sort, is_text
 from dicomguard.dicom.source import Source
 from dicomguard.model import Region
-from dicomguard.patterns import Patterns
 from dicomguard.regex import regex
-from dicomguard.runs import CLASSES, Form, runs_of
+from dicomguard.runs import CHARACTER, CLASSES, NUL, Form, runs_of
 from dicomguard.xor import xor
 
 SEPARATOR = bytes(16)
@@ -152,21 +153,19 @@ def _joined(data: Data, runs: Sequence[_Run]) -> Buffer:
 
 # ---------------------------------------------------------------------- what may be text
 
-_STEP, _STEP_OF_PAIRS = 3, 6
-"""Every third byte is looked at, odd, so that of 16-bit pixels both bytes are among them; of byte
-pairs, every third."""
-_LEAST, _LEAST_WIDE = 3, 16
-"""Bytes or characters of UTF-16 that must be seen, one after another."""
-_LONGEST = _LEAST_WIDE * _STEP_OF_PAIRS
+_LEAST, _LEAST_WIDE = 9, 50
+"""Characters of text at least, and of text in UTF-16."""
+_BESIDE = 8
+"""Bytes next to a run that are gathered with it."""
 _RUNS_TOLD_APART = 256
 """With more of them in a window it is taken whole: compressed data are full of such runs."""
-_WINDOW = 3 << 19
+_WINDOW = 1 << 18
 _COPIED = 64 << 20
 """Beyond this, or half of the data, all of it is looked at where it is."""
 
 
 def _pixels(layout: Layout) -> list[Held]:
-    return [each for each in layout.values_of(_PIXELS) if each.end - each.value > _LONGEST]
+    return [each for each in layout.values_of(_PIXELS) if each.end - each.value > 2 * _LEAST_WIDE]
 
 
 def _printable(source: Source) -> Buffer:
@@ -185,63 +184,26 @@ def _printable(source: Source) -> Buffer:
 
 def _texts(data: Data, low: int, high: int) -> Iterator[_Piece]:
     """Runs that may be text, with the bytes next to them."""
-    for base in range(low, high, _WINDOW):
-        end = min(base + _WINDOW + _LONGEST, high)  # what begins here may end in the next
-        # Of 16-bit pixels these are mostly the high bytes, which are seldom characters.
-        second = data[base + 1 : end : _STEP_OF_PAIRS]
-        if _holds_a_character(second):
-            found = _runs_of_both(data[base:end:_STEP])
-        else:
-            found = _runs_of_pairs(data[base : end - 1 : _STEP_OF_PAIRS], second)
-        runs = list(islice(found, _RUNS_TOLD_APART))
-        if len(runs) == _RUNS_TOLD_APART:
-            runs = [(0, end - base)]
-        for first, last in runs:
-            start, stop = base + first - _STEP_OF_PAIRS, base + last + _STEP_OF_PAIRS
-            yield _Piece(max(start, low), min(stop, high))
+    with memoryview(data) as whole:
+        for base in range(low, high, _WINDOW):
+            end = min(base + _WINDOW + 2 * _LEAST_WIDE, high)  # what begins here may end there
+            with whole[base:end] as window:
+                marked = translate(window, CLASSES)
+            runs = list(islice(_may_be_text(marked), _RUNS_TOLD_APART))
+            if len(runs) == _RUNS_TOLD_APART:
+                runs = [(0, len(marked))]
+            for first, last in runs:
+                start, stop = base + first - _BESIDE, base + last + _BESIDE
+                yield _Piece(max(start, low), min(stop, high))
 
 
-def _runs_of_both(bytes_seen: bytes) -> Iterator[tuple[int, int]]:
-    """Where characters may stand in either form."""
-    marked = bytes_seen.translate(CLASSES)
-    if marked.count(_ASCII.least) > _RUNS_TOLD_APART:
-        yield 0, len(marked) * _STEP
-        return
-    for form in (_ASCII, _UTF16):
-        for first, last in runs_of(form, marked):
-            yield first * _STEP, last * _STEP
+def _may_be_text(marked: bytes) -> Iterator[tuple[int, int]]:
+    yield from runs_of(_ASCII, marked)
+    neighbours = memoryview(marked)
+    for start, end in runs_of(_UTF16, xor(neighbours[:-1], neighbours[1:])):
+        yield start, end + 1
 
 
-def _runs_of_pairs(low: bytes, high: bytes) -> Iterator[tuple[int, int]]:
-    """Where characters of UTF-16 may stand, none of them at an odd offset."""
-    if bytes(_LEAST_WIDE) not in high:
-        return
-    for first, last in runs_of(_PAIRS, xor(low.translate(_MARKS), high)):
-        yield first * _STEP_OF_PAIRS, last * _STEP_OF_PAIRS
-
-
-_CHARACTER = Patterns([rb"[\t\n\r\x20-\x7e]"], once=1)
-
-
-def _holds_a_character(data: bytes) -> bool:
-    if _CHARACTER.is_compiled:
-        return _CHARACTER.occur_in(data)
-    return b"\1" in data.translate(CLASSES)
-
-
-def prepare() -> None:
-    """Compile what is looked for, once for several processes."""
-    _CHARACTER.compile()
-
-
-_MARK = 0x9F
-_MARKS = bytes(_MARK if kind == 1 else 0x40 for kind in CLASSES)
-"""A printable byte is the mark, which XOR with a NUL leaves as it is.
-
-Others become it by 0xDF only. Small numbers make nothing of the mark's low bits, by which
-`bytes.find` skips.
-"""
-
-_ASCII = Form(b"\1" * _LEAST, regex(rb"\x01*+"))
-_UTF16 = Form(b"\1\2" * _LEAST_WIDE, regex(rb"(?:\x01\x02)*+"))
-_PAIRS = Form(bytes([_MARK]) * _LEAST_WIDE, regex(rb"\x9f*+"))
+_ASCII = Form(bytes([CHARACTER]) * _LEAST, regex(rb"\x01*+"))
+_UTF16 = Form(bytes([CHARACTER ^ NUL]) * (2 * _LEAST_WIDE - 1), regex(rb"\x03*+"))
+"""Of each mark and the next one, XOR: they alternate as long as it is the same."""

@@ -1,24 +1,31 @@
 """Runs of certain bytes: these are translated to marks, of which many in a row are sought at once.
 
-That costs a tenth of a regular expression.
+StringZilla does both for many bytes at a time: that costs a hundredth of a regular expression.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
+
+from stringzilla import find, translate
 
 from dicomguard.payloads.payload import Data
 from dicomguard.regex import regex
 
 PRINTABLE = bytes(range(0x20, 0x7F)) + b"\t\n\r"
 
-CLASSES = bytes(1 if byte in PRINTABLE else 2 if not byte else 0 for byte in range(256))
-"""Marks: printable, NUL (of which UTF-16 has one a character), and all else."""
+CHARACTER, NUL = 1, 2
+CLASSES = bytes(CHARACTER if byte in PRINTABLE else 0 if byte else NUL for byte in range(256))
+"""Marks: printable, NUL (of which UTF-16 has one a character), and all else, which is 0."""
 
 WINDOW = 1 << 24
 """Bytes searched at once; a run across two windows is found in both."""
+
+
+_LONG = 32
 
 
 class Form(NamedTuple):
@@ -36,12 +43,14 @@ class Form(NamedTuple):
 def runs_of(form: Form, marked: bytes) -> Iterator[tuple[int, int]]:
     """Where each run begins and ends."""
     least, more = form
-    start = marked.find(least)
+    # One looks at every byte, many at a time; the other leaps over as many as are sought.
+    seek = partial(find, marked) if len(least) < _LONG else marked.find
+    start = seek(least)
     while start >= 0:
         rest = more.match(marked, start + len(least))
         assert rest is not None
         yield start, rest.end()
-        start = marked.find(least, rest.end())
+        start = seek(least, rest.end())
 
 
 class Runs:
@@ -63,6 +72,6 @@ class Runs:
     def extents(self, values: Data) -> Iterator[tuple[int, int]]:
         """Where each run begins and ends."""
         for base in range(0, len(values), WINDOW):
-            marked = values[base : base + WINDOW].translate(self._table)
+            marked = translate(values[base : base + WINDOW], self._table)
             for start, end in runs_of(self._form, marked):
                 yield base + start, base + end

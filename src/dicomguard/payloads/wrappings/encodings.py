@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from heapq import merge
 
+from stringzilla import translate
+
 from dicomguard.payloads.payload import Data
 from dicomguard.payloads.wrappings.alphabets import (
     BASE64_CHARACTERS,
@@ -238,7 +240,7 @@ class Utf16:
     def search(self, values: Data) -> Iterator[int]:
         """Where characters stand at every second byte and zeros between them."""
         for base in range(0, len(values), WINDOW):
-            for start, _ in runs_of(self._FORM, values[base : base + WINDOW].translate(CLASSES)):
+            for start, _ in runs_of(self._FORM, translate(values[base : base + WINDOW], CLASSES)):
                 yield base + start
 
     def unwrap(
