@@ -420,7 +420,7 @@ def _sources(packs: Sequence[Pack]) -> dict[str, str]:
     return sources
 
 
-def namespace_of(path: Path) -> str:
+def namespace_of(path: str | Path) -> str:
     """A path as text that both engines accept, whatever bytes it is made of."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
@@ -428,7 +428,7 @@ def namespace_of(path: Path) -> str:
 @lru_cache(maxsize=1)
 def _externals(path: str) -> Mapping[str, str]:
     """What rules of third parties may ask of the file that is scanned."""
-    folder, base = os.path.split(namespace_of(Path(path))) if path else ("", "")
+    folder, base = os.path.split(namespace_of(path)) if path else ("", "")
     known = {"filename": base, "filepath": folder, "extension": os.path.splitext(base)[1]}
     return dict.fromkeys(EXTERNALS, "") | known
 

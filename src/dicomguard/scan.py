@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -59,10 +60,12 @@ def prepare(settings: ScanSettings) -> None:
     Raises:
         DicomguardError: The rules cannot be loaded.
     """
-    settings.pack.prepare()
+    beside = threading.Thread(target=settings.pack.prepare)  # it mostly waits for Hyperscan
+    beside.start()
     unwrap.prepare()
     xor.prepare()
     naming.load()
+    beside.join()
 
 
 def scan_file(

@@ -8,6 +8,8 @@ from collections.abc import Set as AbstractSet
 from itertools import chain
 from typing import NamedTuple
 
+from stringzilla import translate
+
 from dicomguard.dicom.budgets import Budgets
 from dicomguard.dicom.layout import Layout
 from dicomguard.dicom.source import Origin, Source
@@ -51,6 +53,7 @@ _LARGEST = 64 << 20
 _GRANTED_PER_BYTE = 32
 _SMALLEST_VALUE = 32
 _NULS = bytes(_SMALLEST_VALUE)
+_NOT_TEXT = bytes(byte not in PRINTABLE for byte in range(256))
 _SMALLEST_PROGRAM = 64
 _START = 5
 """Bytes that may precede what begins a value: a length, one byte of UTF-16."""
@@ -231,10 +234,10 @@ def _by_value(
 ) -> Iterator[Unwrapped]:
     """Guesses, for values at whose start nothing was recognised."""
     data, layout = gathered.source.data, gathered.source.layout
-    for start, end in gathered[Where.NONPIXEL].extents(_SMALLEST_VALUE):
-        head = data[start : start + _SMALLEST_VALUE]
-        if not head.removesuffix(b"\0").translate(None, PRINTABLE):
-            continue
+    extents = gathered[Where.NONPIXEL].extents(_SMALLEST_VALUE)
+    heads = [data[start : start + _SMALLEST_VALUE] for start, _ in extents]
+    for number in _binary(heads):
+        head, (start, end) = heads[number], extents[number]
         if head == _NULS and not data[start:end].strip(b"\0"):
             continue
         if layout.inflated is not None and start == layout.inflated.offset:
@@ -245,6 +248,17 @@ def _by_value(
             if allowance.is_spent:
                 return
             yield from wrapping.unwrap(data, start, start, end, allowance)
+
+
+def _binary(heads: Sequence[bytes]) -> Iterator[int]:
+    """Which beginnings of values are not text, nor text with a NUL for padding."""
+    marked = translate(b"".join(heads), _NOT_TEXT)
+    at = marked.find(b"\1")
+    while at >= 0:
+        number, within = divmod(at, _SMALLEST_VALUE)
+        if within < _SMALLEST_VALUE - 1 or heads[number][-1]:
+            yield number
+        at = marked.find(b"\1", (number + 1) * _SMALLEST_VALUE)
 
 
 def prepare() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from struct import unpack_from
 from typing import Final
@@ -70,8 +70,15 @@ class Level(Struct, frozen=True, dict=True):
 
     def number(self, tag: int) -> int | None:
         """One whole number that is not negative, as `number_of`."""
-        element = self.elements.get(tag)
-        return number_of(self.source.data, element) if element else None
+        if tag not in self._numbers:
+            element = self.elements.get(tag)
+            self._numbers[tag] = number_of(self.source.data, element) if element else None
+        return self._numbers[tag]
+
+    @cached_property
+    def _numbers(self) -> dict[int, int | None]:
+        """Those that were asked for."""
+        return {}
 
     def text(self, tag: int) -> str:
         """Text, as `text_of`."""
@@ -101,7 +108,7 @@ class Level(Struct, frozen=True, dict=True):
     @cached_property
     def frame_bits(self) -> int:
         """Bits of one frame; 0 if the elements do not tell."""
-        return frame_bits(self.source.data, self.elements) or 0
+        return _frame_bits(self.number) or 0
 
     @cached_property
     def is_cut(self) -> bool:
@@ -150,6 +157,10 @@ def frame_bits(data: Data, level: Mapping[int, Element]) -> int | None:
         element = level.get(tag)
         return number_of(data, element) if element else None
 
+    return _frame_bits(number)
+
+
+def _frame_bits(number: Callable[[int], int | None]) -> int | None:
     rows, columns, bits = number(ROWS), number(COLUMNS), number(ALLOCATED)
     if not (rows and columns and bits):
         return None

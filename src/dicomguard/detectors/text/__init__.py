@@ -79,9 +79,9 @@ class TextDetector:
         hits = _search(
             everything,
             lambda scope: [
-                (each.value, data[each.value : each.end])
-                for each in layout.values_of(_IN_SCOPE[scope])
+                data[each.value : each.end] for each in layout.values_of(_IN_SCOPE[scope])
             ],
+            lambda scope: [each.value for each in layout.values_of(_IN_SCOPE[scope])],
             exact=True,
         )
         for each in layout.derived(_long):
@@ -92,9 +92,8 @@ class TextDetector:
             read = _read(source, hits)
             again = _search(
                 SEPARATOR.join([raw for _, _, raw in read]),
-                lambda scope: [
-                    (start, raw) for start, owner, raw in read if scope.holds(owner.sort)
-                ],
+                lambda scope: [raw for _, owner, raw in read if scope.holds(owner.sort)],
+                lambda scope: [start for start, owner, _ in read if scope.holds(owner.sort)],
                 exact=False,
             )
             for kind, places in again.items():
@@ -126,13 +125,18 @@ _IN_SCOPE = {scope: _in(scope) for scope in Scope}
 
 
 def _search(
-    everything: bytes, values_of: Callable[[Scope], list[tuple[int, bytes]]], *, exact: bool
+    everything: bytes,
+    values_of: Callable[[Scope], list[bytes]],
+    starts_of: Callable[[Scope], list[int]],
+    *,
+    exact: bool,
 ) -> dict[FindingKind, list[int]]:
     """Where every sign matches in the values of its scope.
 
     Args:
         everything: The values of all scopes.
-        values_of: Those of one scope, each with where it starts in the source.
+        values_of: Those of one scope.
+        starts_of: Where these begin in the source.
         exact: Whether bytes of the values are bytes of the source; if not, the value is the place.
     """
     hits: dict[FindingKind, list[int]] = defaultdict(list)
@@ -142,17 +146,17 @@ def _search(
     likely = sorted(frozenset[int]().union(*(_CLUES[clue] for clue in clues)))
     for scope, signs in groupby((_SIGNS[number] for number in likely), attrgetter("scope")):
         inside = values_of(scope)
-        joined = SEPARATOR.join([raw for _, raw in inside])
+        joined = SEPARATOR.join(inside)
         lowered = joined.lower()
         ends: list[int] = []
         for sign in signs:
             if not any(clue in lowered for clue in sign.clues):
                 continue
-            ends = ends or list(accumulate(len(raw) + len(SEPARATOR) for _, raw in inside))
+            ends = ends or list(accumulate(len(raw) + len(SEPARATOR) for raw in inside))
             for match in sign.pattern.finditer(joined):
                 index = bisect_right(ends, match.start())
                 within = match.start() - (ends[index - 1] if index else 0)
-                hits[sign.kind].append(inside[index][0] + (within if exact else 0))
+                hits[sign.kind].append(starts_of(scope)[index] + (within if exact else 0))
     return hits
 
 
