@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import mmap
 import re
+import threading
 from collections.abc import Container, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -316,6 +317,7 @@ class _YaraX:
         except module.CompileError as error:
             raise RuleSyntaxError(str(error)) from error
         self._rules = compiler.build()
+        self._own = threading.local()
 
     def declared(self) -> Iterable[Declared]:
         for rule in self._rules:
@@ -329,19 +331,20 @@ class _YaraX:
         externals: Mapping[str, str] = NO_EXTERNALS,
         namespaces: Container[str] | None = None,
     ) -> ScanResult:
-        scanner = self._module.Scanner(self._rules)
+        scanner = self._scanner()
         for name, value in externals.items() if self._named else ():
             scanner.set_global(name, value)
         scanner.set_timeout(seconds)
-        scanner.max_matches_per_pattern(MATCH_LIMIT)
         try:
             if isinstance(data, MappedFile):
                 found = scanner.scan_file(data.path)
             else:
                 found = scanner.scan(data if isinstance(data, bytes) else data[:])
         except self._module.TimeoutError:
+            del self._own.scanner
             return ScanResult([], [f"the rules took longer than {seconds} s"])
         except self._module.ScanError as error:
+            del self._own.scanner
             return ScanResult([], [f"the rules could not be run: {error}"])
         matches, limits = [], []
         for hit in found.matching_rules:
@@ -355,6 +358,13 @@ class _YaraX:
                     limits.append(_match_limit(rule.name))
             matches += places or [Match(rule, 0, 0)]
         return ScanResult(sorted(matches, key=by_place), limits)
+
+    def _scanner(self) -> Any:
+        """This thread's: to make one takes longer than most of its scans."""
+        if not hasattr(self._own, "scanner"):
+            self._own.scanner = self._module.Scanner(self._rules)
+            self._own.scanner.max_matches_per_pattern(MATCH_LIMIT)
+        return self._own.scanner
 
 
 def _match_limit(rule: str) -> str:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MEMORY_PER_WORKER", "SECONDS_PER_FILE", "Crew", "PoolBrokenError", "ScanPool", "Task"]
 
-_FILES_AHEAD, _BYTES_AHEAD = 32, 4 << 20
+_FILES_AHEAD, _BYTES_AHEAD = 32, 16 << 20
 """What a worker has in hand before it is given no more."""
 _BATCH = 32
 _TOGETHER = 0.005

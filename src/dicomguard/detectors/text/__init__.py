@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import accumulate, groupby
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, chain, groupby
 from operator import attrgetter
+from typing import NamedTuple
 
 from msgspec import structs
 
@@ -25,7 +26,6 @@ from dicomguard.detectors.text import (
 from dicomguard.detectors.text.signs import Scope, Sign
 from dicomguard.dicom import charset
 from dicomguard.dicom.layout import (
-    Concern,
     Element,
     Held,
     Layout,
@@ -73,30 +73,19 @@ class TextDetector:
         if not source.layout.is_dicom:
             return
         data, layout = source.data, source.layout
-        everything = SEPARATOR.join(
-            [data[each.value : each.end] for each in layout.values_of(is_text)]
-        )
-        hits = _search(
-            everything,
-            lambda scope: [
-                data[each.value : each.end] for each in layout.values_of(_IN_SCOPE[scope])
-            ],
-            lambda scope: [each.value for each in layout.values_of(_IN_SCOPE[scope])],
-            exact=True,
-        )
+        stored = [
+            _Values(scopes, held, [data[each.value : each.end] for each in held])
+            for scopes, held in layout.derived(_by_scopes)
+        ]
+        everything = _joined(stored)
+        hits = _search(stored, everything, exact=True)
         for each in layout.derived(_long):
             kind = form.look(each, data[each.value : each.end])
             if kind:
                 hits[kind].append(each.value)
         if not (everything.isascii() and _is_read_as_stored(everything)):
             read = _read(source, hits)
-            again = _search(
-                SEPARATOR.join([raw for _, _, raw in read]),
-                lambda scope: [raw for _, owner, raw in read if scope.holds(owner.sort)],
-                lambda scope: [start for start, owner, _ in read if scope.holds(owner.sort)],
-                exact=False,
-            )
-            for kind, places in again.items():
+            for kind, places in _search(read, _joined(read), exact=False).items():
                 hits.setdefault(kind, places)
         yield from _findings(source, hits)
 
@@ -115,28 +104,44 @@ def _long(layout: Layout) -> list[Element]:
     return [_as_element(each) for each in texts if each.end - each.value > longest[each.sort]]
 
 
-def _in(scope: Scope) -> Concern[bool]:
-    holds = scope.holds
-    return by_sort(lambda sort: is_text(sort) and holds(sort))
+class _Values(NamedTuple):
+    """Values of the same scopes.
+
+    Attributes:
+        scopes: These.
+        held: Whose they are.
+        raw: Their bytes.
+    """
+
+    scopes: frozenset[Scope]
+    held: Sequence[Held]
+    raw: Sequence[bytes]
 
 
-_IN_SCOPE = {scope: _in(scope) for scope in Scope}
-"""Whether the values of a sort are in each scope."""
+def _joined(values: Iterable[_Values]) -> bytes:
+    return SEPARATOR.join([raw for each in values for raw in each.raw])
+
+
+@by_sort
+def _scopes_of(sort: Sort) -> frozenset[Scope]:
+    return frozenset(scope for scope in Scope if scope.holds(sort))
+
+
+def _by_scopes(layout: Layout) -> list[tuple[frozenset[Scope], list[Held]]]:
+    groups: dict[frozenset[Scope], list[Held]] = defaultdict(list)
+    for each in layout.values_of(is_text):
+        groups[_scopes_of(each.sort)].append(each)
+    return list(groups.items())
 
 
 def _search(
-    everything: bytes,
-    values_of: Callable[[Scope], list[bytes]],
-    starts_of: Callable[[Scope], list[int]],
-    *,
-    exact: bool,
+    values: Sequence[_Values], everything: bytes, *, exact: bool
 ) -> dict[FindingKind, list[int]]:
     """Where every sign matches in the values of its scope.
 
     Args:
-        everything: The values of all scopes.
-        values_of: Those of one scope.
-        starts_of: Where these begin in the source.
+        values: Of all scopes.
+        everything: Their bytes.
         exact: Whether bytes of the values are bytes of the source; if not, the value is the place.
     """
     hits: dict[FindingKind, list[int]] = defaultdict(list)
@@ -145,32 +150,32 @@ def _search(
     clues += [_LONG_CLUES[number] for _, number in _LONG_PATTERNS.occurrences(lowered)]
     likely = sorted(frozenset[int]().union(*(_CLUES[clue] for clue in clues)))
     for scope, signs in groupby((_SIGNS[number] for number in likely), attrgetter("scope")):
-        inside = values_of(scope)
-        joined = SEPARATOR.join(inside)
+        inside = [each for each in values if scope in each.scopes]
+        joined = _joined(inside)
         lowered = joined.lower()
+        held: list[Held] = []
         ends: list[int] = []
         for sign in signs:
             if not any(clue in lowered for clue in sign.clues):
                 continue
-            ends = ends or list(accumulate(len(raw) + len(SEPARATOR) for raw in inside))
             for match in sign.pattern.finditer(joined):
+                if not held:
+                    held += chain.from_iterable(each.held for each in inside)
+                    sizes = (len(raw) + len(SEPARATOR) for each in inside for raw in each.raw)
+                    ends += accumulate(sizes)
                 index = bisect_right(ends, match.start())
                 within = match.start() - (ends[index - 1] if index else 0)
-                hits[sign.kind].append(starts_of(scope)[index] + (within if exact else 0))
+                hits[sign.kind].append(held[index].value + (within if exact else 0))
     return hits
 
 
-_Value = tuple[int, Element, bytes]
-"""Where a value starts in the source, its element, and its bytes."""
-
-
-def _read(source: Source, hits: dict[FindingKind, list[int]]) -> list[_Value]:
+def _read(source: Source, hits: dict[FindingKind, list[int]]) -> list[_Values]:
     """Values that are read otherwise than they are stored, as they are read.
 
     What is hidden in how they are stored goes into the hits.
     """
     terms = _Terms(source)
-    read: list[_Value] = []
+    read: list[_Values] = []
     room = _READ_MAX
     for each in map(_as_element, source.layout.values_of(is_text)):
         raw = source.data[each.value : each.end]
@@ -182,7 +187,7 @@ def _read(source: Source, hits: dict[FindingKind, list[int]]) -> list[_Value]:
         if not is_plain:
             for kind in disguise.look(raw, declared):
                 hits[kind].append(each.value)
-        read.append((each.value, each, _as_read(raw, declared)))
+        read.append(_Values(_scopes_of(each.sort), [each], [_as_read(raw, declared)]))
     return read
 
 
