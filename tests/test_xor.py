@@ -1,4 +1,4 @@
-"""XOR of byte strings, by either way of doing it."""
+"""XOR of bytes with those behind them, by either way of doing it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomguard.xor import FEW, xor
+from dicomguard.xor import FEW, differences
 
 
-@given(st.binary(max_size=64), st.integers(0, 255), st.sampled_from((1, FEW)))
-def test_each_byte_is_that_of_one_xor_that_of_the_other(raw: bytes, key: int, times: int) -> None:
-    one = raw * times
-    assert xor(one, bytes([key]) * len(one)) == bytes(byte ^ key for byte in raw) * times
-
-
-@pytest.mark.parametrize("size", [4, FEW])
-def test_what_is_not_of_one_length_is_refused(size: int) -> None:
-    with pytest.raises(ValueError, match="bytes and"):
-        xor(bytes(size), bytes(size + 1))
+@pytest.mark.parametrize("lag", [1, 4])
+@given(raw=st.binary(max_size=64), times=st.sampled_from((1, FEW)))
+def test_each_byte_is_combined_with_the_one_behind(raw: bytes, times: int, lag: int) -> None:
+    """Of many bytes, which repeat, the first ones and the last."""
+    data = raw * times
+    expected = bytes(
+        one ^ other for one, other in zip(data[:99], data[lag : lag + 99], strict=False)
+    )
+    for given_as in (data, memoryview(data)):
+        found = differences(given_as, lag)
+        assert len(found) == max(len(data) - lag, 0)
+        assert found[: len(expected)] == expected
+        tail = data[-99:]
+        assert (
+            found[-60:]
+            == bytes(one ^ other for one, other in zip(tail, tail[lag:], strict=False))[-60:]
+        )

@@ -19,7 +19,7 @@ from dicomguard.dicom.source import Source
 from dicomguard.model import Region
 from dicomguard.regex import regex
 from dicomguard.runs import CHARACTER, CLASSES, NUL, Form, runs_of
-from dicomguard.xor import xor
+from dicomguard.xor import differences
 
 SEPARATOR = bytes(16)
 """Between two gathered values; a match that touches it is no match."""
@@ -199,8 +199,7 @@ def _texts(data: Data, low: int, high: int) -> Iterator[_Piece]:
 
 def _may_be_text(marked: bytes) -> Iterator[tuple[int, int]]:
     yield from runs_of(_ASCII, marked)
-    neighbours = memoryview(marked)
-    for start, end in runs_of(_UTF16, xor(neighbours[:-1], neighbours[1:])):
+    for start, end in runs_of(_UTF16, differences(marked, 1)):
         yield start, end + 1
 
 

@@ -1,10 +1,9 @@
-"""XOR of byte strings at the speed of memory, for looking at all bytes of a file at once."""
+"""XOR of bytes with those behind them, at the speed of memory: all of a file is looked at."""
 
 from __future__ import annotations
 
 import sys
 
-_Bytes = bytes | memoryview
 _LIBRARY = "Crypto.Util.strxor"
 
 FEW = 1 << 20
@@ -18,21 +17,16 @@ def prepare() -> None:
     import Crypto.Util.strxor  # noqa: F401, PLC0415 - a lone file has no use for it
 
 
-def xor(one: _Bytes, other: _Bytes) -> bytes:
-    r"""Each byte of one XOR the byte of the other at its place.
+def differences(data: bytes | memoryview, lag: int) -> bytes:
+    r"""Each byte XOR the one that is so many further on.
 
-    Raises:
-        ValueError: They are not of one length.
-
-    >>> xor(b"\x01\x02", b"\x03\x03")
-    b'\x02\x01'
+    >>> differences(b"\x01\x02\x04", 1)
+    b'\x03\x06'
     """
-    if len(one) != len(other):
-        msg = f"{len(one)} bytes and {len(other)} bytes"
-        raise ValueError(msg)
-    if len(one) < (_FEWEST if _LIBRARY in sys.modules else FEW):
-        number = int.from_bytes(one, "little") ^ int.from_bytes(other, "little")
-        return number.to_bytes(len(one), "little")
+    if len(data) < (_FEWEST if _LIBRARY in sys.modules else FEW):
+        number = int.from_bytes(data, "little")
+        return (number ^ number >> 8 * lag).to_bytes(len(data), "little")[:-lag]
     from Crypto.Util.strxor import strxor  # noqa: PLC0415 - loaded by now, or worth it
 
-    return strxor(one, other)
+    with memoryview(data) as view, view[:-lag] as one, view[lag:] as other:
+        return strxor(one, other)

@@ -7,7 +7,7 @@ creators and elements are the normal case in honest files and are inventory only
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -117,12 +117,14 @@ class PrivateDetector:
     def find(self, source: Source, found: Sequence[Finding]) -> Iterator[Finding]:  # noqa: ARG002
         """Look at every private element, wherever it is nested."""
         private = source.layout.derived(_sorted)
-        creators = private.creators
+        creators = [(each, _text(source, each)) for each in private.creators]
+        bad = [each for each, text in creators if _is_bad(each, text)]
+        good = {text: each for each, text in creators if not _is_bad(each, text)}
         yield from first_of(source, ORPHAN, private.orphans)
         yield from first_of(source, ILLEGAL, private.illegal)
-        yield from first_of(source, BAD_CREATOR, (e for e in creators if _is_bad(source, e)))
-        yield from _unknown(source, creators)
-        yield from first_of(source, COLLISION, _repeated(source, creators))
+        yield from first_of(source, BAD_CREATOR, bad)
+        yield from _unknown(source, good)
+        yield from first_of(source, COLLISION, _repeated(creators))
         yield from first_of(source, HUGE, private.huge)
         yield from _opaque(source, [e for e in private.odd if _is_opaque(source, e)])
         yield from _unlike(source, private.known)
@@ -178,8 +180,7 @@ def _text(source: Source, element: Element) -> str:
     return raw.decode("latin-1").strip(" \0")
 
 
-def _is_bad(source: Source, element: Element) -> bool:
-    text = _text(source, element)
+def _is_bad(element: Element, text: str) -> bool:
     return (
         not 0 < len(text) <= 64
         or not (text.isascii() and text.isprintable())
@@ -188,10 +189,7 @@ def _is_bad(source: Source, element: Element) -> bool:
     )
 
 
-def _unknown(source: Source, creators: list[Element]) -> Iterator[Finding]:
-    by_name = {
-        _text(source, element): element for element in creators if not _is_bad(source, element)
-    }
+def _unknown(source: Source, by_name: Mapping[str, Element]) -> Iterator[Finding]:
     unknown = {
         name: element
         for name, element in by_name.items()
@@ -216,11 +214,11 @@ def _opaque(source: Source, elements: list[Element]) -> Iterator[Finding]:
         yield from first_of(source, OPAQUE, alike)
 
 
-def _repeated(source: Source, creators: list[Element]) -> Iterator[Element]:
+def _repeated(creators: Iterable[tuple[Element, str]]) -> Iterator[Element]:
     """Creators with the text of another in the same group of the same level."""
     seen: set[tuple[int, Item | None, str]] = set()
-    for element in creators:
-        key = element.group, element.parent, _text(source, element)
+    for element, text in creators:
+        key = element.group, element.parent, text
         if key[2] and key in seen:
             yield element
         seen.add(key)

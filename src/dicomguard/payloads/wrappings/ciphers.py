@@ -19,7 +19,7 @@ from dicomguard.patterns import MATCH_LIMIT, Literals, windows
 from dicomguard.payloads.payload import Data
 from dicomguard.payloads.wrappings.wrapping import MIN_CONTENT, Allowance, Unwrapped
 from dicomguard.runs import PRINTABLE
-from dicomguard.xor import xor
+from dicomguard.xor import differences as xor_differences
 
 _BEFORE = 1 << 20
 """Bytes before a known plaintext that are deciphered."""
@@ -76,19 +76,21 @@ def _window(hit: int, low: int, high: int, allowance: Allowance) -> tuple[int, i
 
 _NEEDLE, _TAIL = 6, 3
 """Differences of a known plaintext that are sought, and how many of the last Hyperscan goes by."""
+_LARGE = 0x40
+"""A last one from which on Hyperscan looks at few of the others, as measured."""
 
 
 def _rarest(differences: bytes) -> int:
     """Where those begin that are sought: pixels differ little from their neighbours."""
-    ends = range(_NEEDLE, len(differences) + 1)
-    return max(ends, key=lambda end: min(differences[end - _TAIL : end])) - _NEEDLE
+
+    def rarity(end: int) -> tuple[bool, int]:
+        tail = differences[end - _TAIL : end]
+        return tail[-1] >= _LARGE and min(tail) > 0, min(tail)
+
+    return max(range(_NEEDLE, len(differences) + 1), key=rarity) - _NEEDLE
 
 
-def _xor_differences(data: Data | memoryview, lag: int) -> bytes:
-    return xor(data[:-lag], data[lag:])
-
-
-def _add_differences(data: Data | memoryview, lag: int) -> bytes:
+def _add_differences(data: bytes | memoryview, lag: int) -> bytes:
     """Each byte less the one that follows, modulo 256, all in one subtraction.
 
     The highest bit of each byte is set in the one number and cleared in the other, so that nothing
@@ -123,7 +125,7 @@ class Keyed:
         *,
         lag: int,
         known: Iterable[bytes],
-        differences: Callable[[Data | memoryview, int], bytes],
+        differences: Callable[[bytes | memoryview, int], bytes],
         key_of: Callable[[int, int], int],
         decipher: Callable[[int, int], int],
         trivial: bytes,
@@ -216,7 +218,7 @@ XOR = Keyed(
     "xor",
     lag=_LONG_KEY,
     known=_SHOWN,
-    differences=_xor_differences,
+    differences=xor_differences,
     key_of=_xor,
     decipher=_xor,
     trivial=b"\0",
@@ -234,7 +236,7 @@ XORED_WORDS = Keyed(
     "xor",
     lag=_SHORT_KEY,
     known=tuple(word for word in (*_ELF_MAGIC, *_WORDS) if len(word) >= 7),
-    differences=_xor_differences,
+    differences=xor_differences,
     key_of=_xor,
     decipher=_xor,
     trivial=b"\0",
