@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from dicomguard import Report, ScanSettings, Verdict, naming, scan_file, wire
 from dicomguard import workers as workers_module
-from dicomguard.workers import ScanPool
+from dicomguard.workers import Crew, ScanPool, Task
 from fixtures.build import all_fixtures
 from fixtures.carriers import carrier
 from fixtures.dicomfile import PRIVATE_TAG, element, private
@@ -137,8 +137,13 @@ def test_a_pool_scans_as_one_process_does(small_files: dict[str, Verdict]) -> No
 def test_what_a_lone_worker_cannot_name_the_next_one_does(tmp_path: Path) -> None:
     path = tmp_path / "tail.dcm"
     path.write_bytes(carrier().but(tail=gzip.compress(b"nothing")).data)
-    with ScanPool(ScanSettings(), workers=1) as pool:
-        report = pool.submit(str(path)).result(60)
+    with Crew(ScanSettings(), 1, lone=True) as crew:
+        crew.ready()
+        crew.hand_out([Task(str(path))])
+        reports = []
+        while not reports:
+            reports += crew.reports(60)
+    ((_, report),) = reports
     assert report == scan_file(path)
     assert "gzip" in " ".join(each.detail for each in report.findings)
 
@@ -151,7 +156,7 @@ def test_no_worker_asks_for_more_than_there_is(small_files: dict[str, Verdict]) 
         "def fail(*_):\n"
         "    raise naming.NotLoadedError\n"
         "scan.scan_file = fail\n"
-        "with Crew(ScanSettings(), 1) as crew:\n"
+        "with Crew(ScanSettings(), 1, lone=len(sys.argv) == 2) as crew:\n"
         "    crew.ready()\n"
         "    crew.hand_out([Task(path, 0) for path in sys.argv[1:]])\n"
         "    while not crew.is_idle:\n"

@@ -30,6 +30,7 @@ class Batch:
         ordered: Whether reports come in the order of the candidates.
         before: What an earlier run has reported already.
         nursery: What starts the workers, if there is one already.
+        lone: Whether there is but one candidate.
 
     Attributes:
         skipped: How many candidates were no files to scan, by what they were.
@@ -46,8 +47,9 @@ class Batch:
         ordered: bool = False,
         before: Ledgers | None = None,
         nursery: Nursery | None = None,
+        lone: bool = False,
     ) -> None:
-        self._crew = Crew(settings, workers, nursery)
+        self._crew = Crew(settings, workers, nursery, lone=lone)
         self._ordered = ordered
         self._before = before
         self.skipped: Counter[str] = Counter()

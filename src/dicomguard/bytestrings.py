@@ -147,6 +147,8 @@ def _telling(string: bytes) -> int:
     """Where the first atom begins of which nearly all bytes differ, else one of which most do."""
 
     def different(at: int) -> int:
-        return min(len(set(string[at : at + _ATOM])), _ATOM - 1)
+        return len(set(string[at : at + _ATOM]))
 
-    return max(range(len(string) - _ATOM + 1), key=different)
+    starts = range(len(string) - _ATOM + 1)
+    nearly_all = next((at for at in starts if different(at) >= _ATOM - 1), None)
+    return max(starts, key=different) if nearly_all is None else nearly_all

@@ -37,10 +37,10 @@ SECONDS_PER_FILE = 300
 MEMORY_PER_WORKER = 2 << 30
 """Bytes of private memory a worker may use; mapped files do not count."""
 
-SETTINGS, PREPARE, BIRTH, KILL = b"s", b"p", b"b", b"k"
-"""What a nursery is told first: the settings, in the file that comes along. Then what it is asked
-for: to load what several files need, which takes longer than a lone file does; a worker on the
-socket that comes along; the end of one."""
+MANY, LONE, PREPARE, BIRTH, KILL = b"m", b"l", b"p", b"b", b"k"
+"""What a nursery is told first: the settings, in the file that comes along, for many files or for a
+lone one. Then what it is asked for: to load after all what many files need, which takes longer than
+a lone file does; a worker on the socket that comes along; the end of one."""
 
 NUMBERS = struct.Struct("<qi")
 """Of a worker: its process, and its status as ``os.waitpid`` gives it, or `ALIVE`."""
@@ -90,15 +90,18 @@ class Nursery:
         self._is_used = False
         self._is_over = False
 
-    def use(self, settings: ScanSettings) -> None:
-        """Have its workers scan with these settings; it tells whether they can."""
+    def use(self, settings: ScanSettings, *, lone: bool) -> None:
+        """Have its workers scan with these settings; it tells whether they can.
+
+        For a ``lone`` file it does not load what only many files need.
+        """
         self._is_used = True
         # No message is as long as a list of known content may be.
         with open(os.memfd_create("settings"), "w+b") as file:
             pickle.dump(settings, file)
             file.flush()
             with suppress(BrokenPipeError, ConnectionResetError):  # its end will be heard of
-                socket.send_fds(self.control, [SETTINGS], [file.fileno()])
+                socket.send_fds(self.control, [LONE if lone else MANY], [file.fileno()])
 
     def end(self) -> None:
         """Have it end with all its workers."""
@@ -154,15 +157,15 @@ def serve(control: socket.socket) -> NoReturn:
     os._exit(0)
 
 
-def _settings(control: socket.socket) -> ScanSettings | None:
-    """What is told first; None if it never comes."""
-    _, descriptors, _, _ = socket.recv_fds(control, len(SETTINGS), 1)
+def _settings(control: socket.socket) -> tuple[ScanSettings | None, bool]:
+    """What is told first, None if it never comes; and whether there are many files."""
+    message, descriptors, _, _ = socket.recv_fds(control, len(MANY), 1)
     if not descriptors:
-        return None
+        return None, False
     with open(descriptors[0], "rb") as file:
         file.seek(0)
         settings: ScanSettings = pickle.load(file)  # noqa: S301 - from whoever started this
-    return settings
+    return settings, message == MANY
 
 
 def _detach(*kept: int) -> None:
@@ -192,17 +195,24 @@ def _loaded(control: socket.socket) -> tuple[ScanSettings | None, Ready]:
     from dicomguard.rules import shipped_pack  # noqa: PLC0415 - whoever starts this needs no rules
 
     settings: ScanSettings | None = None
+    are_many = False
+    is_told = threading.Event()
     rules: RulesInUse | None = None
     problem = ""
 
     def compile_rules() -> None:
-        nonlocal settings, rules, problem
+        nonlocal settings, are_many, rules, problem
         try:
             shipped_pack()
-            settings = _settings(control)
+            settings, are_many = _settings(control)
+            is_told.set()
             rules = settings.pack.in_use if settings else None
+            if settings and are_many:
+                settings.pack.prepare()
         except DicomguardError as error:
             problem = str(error).encode(errors="backslashreplace").decode()
+        finally:
+            is_told.set()
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(_HANDOVER)
@@ -213,6 +223,9 @@ def _loaded(control: socket.socket) -> tuple[ScanSettings | None, Ready]:
     sandbox.abilities()
     scan.load()
     names_formats = naming.is_available()
+    is_told.wait()
+    if are_many:
+        scan.prepare()
     beside.join()
     sys.setswitchinterval(interval)
     return settings, Ready(rules=rules, problem=problem, names_formats=names_formats)
@@ -245,8 +258,8 @@ class _Nurse:
                 if message[:1] == PREPARE:
                     from dicomguard.scan import prepare  # noqa: PLC0415 - loaded by now
 
-                    prepare(self._settings)
-                    gc.collect()
+                    prepare()
+                    self._settings.pack.prepare()
                 elif message[:1] == BIRTH:
                     poll.register(self._fork(descriptors[0]), select.POLLIN)
                 else:

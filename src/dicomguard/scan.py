@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -54,18 +53,11 @@ def load() -> None:
     vendors.creators()
 
 
-def prepare(settings: ScanSettings) -> None:
-    """Compile what the scans of many files need and those of a few do not.
-
-    Raises:
-        DicomguardError: The rules cannot be loaded.
-    """
-    beside = threading.Thread(target=settings.pack.prepare)  # it mostly waits for Hyperscan
-    beside.start()
+def prepare() -> None:
+    """Load what the scans of many files need, besides rules, and those of a few do not."""
     unwrap.prepare()
     xor.prepare()
     naming.load()
-    beside.join()
 
 
 def scan_file(
@@ -246,14 +238,23 @@ def _opened(name: str) -> Iterator[tuple[Data, FileIdentity]]:
             raise ValueError(msg)
         identity = identity_of(status)
         if status.st_size < _MAPPED_FROM:
-            with open(descriptor, "rb", closefd=False) as stream:
-                yield stream.read(status.st_size), identity
+            yield _read(descriptor, status.st_size), identity
         else:
             with MappedFile(descriptor, status.st_size, access=mmap.ACCESS_READ) as mapped:
                 mapped.path = f"/proc/self/fd/{descriptor}"
                 yield mapped, identity
     finally:
         os.close(descriptor)
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    """So many bytes, or as many as there are."""
+    parts = [os.read(descriptor, size)]
+    left = size - len(parts[0])
+    while left and parts[-1]:
+        parts.append(os.read(descriptor, left))
+        left -= len(parts[-1])
+    return b"".join(parts)
 
 
 def _worst_first(finding: Finding) -> tuple[int, int, int, str]:

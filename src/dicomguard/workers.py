@@ -121,10 +121,16 @@ class Crew:
         settings: Rules and limits, the same for every file.
         workers: Number of processes, at least 1; they are started when they are needed.
         nursery: What starts them, if there is one already.
+        lone: Whether there is but one file.
     """
 
     def __init__(
-        self, settings: ScanSettings, workers: int, nursery: Nursery | None = None
+        self,
+        settings: ScanSettings,
+        workers: int,
+        nursery: Nursery | None = None,
+        *,
+        lone: bool = False,
     ) -> None:
         self._most = workers
         self._ready: Ready | None = None
@@ -132,12 +138,12 @@ class Crew:
         self._by_channel: dict[int, _Worker] = {}
         self._by_pid: dict[int, _Worker] = {}
         self._unborn: deque[_Worker] = deque()
-        self._is_prepared = False
+        self._is_prepared = not lone
         self._has_lacked = False
         """Whether a worker wanted what it has only if it is prepared."""
         self._poll = select.poll()
         self._nursery = nursery or Nursery()
-        self._nursery.use(settings)
+        self._nursery.use(settings, lone=lone)
         self._control = self._nursery.control
         self.watch(self._control)
 
@@ -255,8 +261,7 @@ class Crew:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                is_alone = not self._by_channel and len(self._waiting) == 1
-                if not self._is_prepared and (self._has_lacked or not is_alone):
+                if self._has_lacked and not self._is_prepared:
                     self._control.send(PREPARE)
                     self._is_prepared = True
                 socket.send_fds(self._control, [BIRTH], [theirs.fileno()])

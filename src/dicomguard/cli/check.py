@@ -139,7 +139,14 @@ def check_command(
     known = Baseline() if write_baseline else None
     ledgers = Ledgers(cache_file, state, settings)
     nursery = context.find_object(Nursery)
-    with Batch(ledgers.settings, workers, ordered=sort, before=ledgers, nursery=nursery) as batch:
+    with Batch(
+        ledgers.settings,
+        workers,
+        ordered=sort,
+        before=ledgers,
+        nursery=nursery,
+        lone=len(paths) == 1 and not os.path.isdir(paths[0]),
+    ) as batch:
         for each in to:
             each.format.load()
         summary = summary_of(batch, quiet=quiet)

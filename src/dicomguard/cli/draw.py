@@ -71,7 +71,7 @@ def map_command(
     settings = replace(settings, draw=frozenset(Verdict))
     with (
         closing(_renderer(format_, Detail(verbose=verbose), depth, elements)) as renderer,
-        Batch(settings, 1) as batch,
+        Batch(settings, 1, lone=True) as batch,
     ):
         summary = summary_of(batch)
         for _, report in batch.reports([Candidate(file, named=True)]):

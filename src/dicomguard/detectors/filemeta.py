@@ -221,29 +221,43 @@ def _misplaced(source: Source) -> Iterator[Finding]:
 
 
 def _elements(source: Source, meta: list[Element]) -> Iterator[Finding]:
+    injected = [
+        each
+        for each in source.layout.of(_may_be_shown)
+        if _INJECTED.search(source.data[each.value : min(each.end, each.value + _LARGE)])
+    ]
+    hits = [*source.layout.derived(_flaws), (INJECTION, injected)]
+    for kind, elements in hits:
+        if elements:
+            first = elements[0]
+            detail = f"VR {first.vr}, {first.end - first.value} bytes"
+            yield from first_of(source, kind, elements, detail)
+    if all(element.implicit for element in meta):
+        yield from first_of(source, _OTHER_VR, meta[:1], "implicit VR throughout")
+
+
+def _flaws(layout: Layout) -> list[tuple[FindingKind, list[Element]]]:
+    """What is wrong with elements, whatever their values are."""
+    meta = layout.of(_is_meta)
     is_implicit = all(element.implicit for element in meta)
     seen: set[int] = set()
-    hits: dict[FindingKind, list[Element]] = defaultdict(list)
+    flaws: dict[FindingKind, list[Element]] = defaultdict(list)
     for element in meta:
         if element.tag in seen:
-            hits[DUPLICATE].append(element)
+            flaws[DUPLICATE].append(element)
         seen.add(element.tag)
         flaw = BAD_VR if element.implicit and not is_implicit else _of_vr(element.sort)
         if flaw is not None:
-            hits[flaw].append(element)
+            flaws[flaw].append(element)
         if _may_be_private(element.sort):
             is_small = element.element in _KNOWN and element.end - element.value <= _LARGE
-            hits[_SMALL_PRIVATE if is_small else PRIVATE].append(element)
-        if element.tag in _TITLES_AND_ADDRESSES and _INJECTED.search(
-            source.data[element.value : min(element.end, element.value + _LARGE)]
-        ):
-            hits[INJECTION].append(element)
-    for kind, elements in hits.items():
-        first = elements[0]
-        detail = f"VR {first.vr}, {first.end - first.value} bytes"
-        yield from first_of(source, kind, elements, detail)
-    if is_implicit:
-        yield from first_of(source, _OTHER_VR, meta[:1], "implicit VR throughout")
+            flaws[_SMALL_PRIVATE if is_small else PRIVATE].append(element)
+    return list(flaws.items())
+
+
+@by_sort
+def _may_be_shown(sort: Sort) -> bool:
+    return sort.tag in _TITLES_AND_ADDRESSES and sort.region is Region.META
 
 
 @by_sort
