@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from itertools import accumulate, islice
+from itertools import accumulate, chain, islice
 from typing import Any, NamedTuple
 
 from stringzilla import translate
@@ -19,7 +19,6 @@ from dicomguard.dicom.source import Source
 from dicomguard.model import Region
 from dicomguard.regex import regex
 from dicomguard.runs import CHARACTER, CLASSES, NUL, Form, runs_of
-from dicomguard.xor import differences
 
 SEPARATOR = bytes(16)
 """Between two gathered values; a match that touches it is no match."""
@@ -159,7 +158,7 @@ _BESIDE = 8
 """Bytes next to a run that are gathered with it."""
 _RUNS_TOLD_APART = 256
 """With more of them in a window it is taken whole: compressed data are full of such runs."""
-_WINDOW = 1 << 18
+_WINDOW = 1 << 19
 _COPIED = 64 << 20
 """Beyond this, or half of the data, all of it is looked at where it is."""
 
@@ -189,7 +188,8 @@ def _texts(data: Data, low: int, high: int) -> Iterator[_Piece]:
             end = min(base + _WINDOW + 2 * _LEAST_WIDE, high)  # what begins here may end there
             with whole[base:end] as window:
                 marked = translate(window, CLASSES)
-            runs = list(islice(_may_be_text(marked), _RUNS_TOLD_APART))
+            found = chain(runs_of(_ASCII, marked), runs_of(_UTF16, marked))
+            runs = list(islice(found, _RUNS_TOLD_APART))
             if len(runs) == _RUNS_TOLD_APART:
                 runs = [(0, len(marked))]
             for first, last in runs:
@@ -197,12 +197,9 @@ def _texts(data: Data, low: int, high: int) -> Iterator[_Piece]:
                 yield _Piece(max(start, low), min(stop, high))
 
 
-def _may_be_text(marked: bytes) -> Iterator[tuple[int, int]]:
-    yield from runs_of(_ASCII, marked)
-    for start, end in runs_of(_UTF16, differences(marked, 1)):
-        yield start, end + 1
-
-
 _ASCII = Form(bytes([CHARACTER]) * _LEAST, regex(rb"\x01*+"))
-_UTF16 = Form(bytes([CHARACTER ^ NUL]) * (2 * _LEAST_WIDE - 1), regex(rb"\x03*+"))
-"""Of each mark and the next one, XOR: they alternate as long as it is the same."""
+_UTF16 = Form(
+    bytes([CHARACTER, NUL]) * (_LEAST_WIDE - 1) + bytes([CHARACTER]),
+    regex(rb"(?:\x02\x01)*+\x02?+"),
+)
+"""In either byte order the NULs are in between."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from typing import NamedTuple
 
 from stringzilla import find, translate
@@ -25,9 +24,6 @@ WINDOW = 1 << 24
 """Bytes searched at once; a run across two windows is found in both."""
 
 
-_LONG = 32
-
-
 class Form(NamedTuple):
     """What a run is like, in marks.
 
@@ -43,14 +39,12 @@ class Form(NamedTuple):
 def runs_of(form: Form, marked: bytes) -> Iterator[tuple[int, int]]:
     """Where each run begins and ends."""
     least, more = form
-    # One looks at every byte, many at a time; the other leaps over as many as are sought.
-    seek = partial(find, marked) if len(least) < _LONG else marked.find
-    start = seek(least)
+    start = find(marked, least)
     while start >= 0:
         rest = more.match(marked, start + len(least))
         assert rest is not None
         yield start, rest.end()
-        start = seek(least, rest.end())
+        start = find(marked, least, rest.end())
 
 
 class Runs:

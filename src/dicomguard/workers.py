@@ -43,10 +43,10 @@ if TYPE_CHECKING:
 
 __all__ = ["MEMORY_PER_WORKER", "SECONDS_PER_FILE", "Crew", "PoolBrokenError", "ScanPool", "Task"]
 
-_FILES_AHEAD, _BYTES_AHEAD = 32, 16 << 20
+_FILES_AHEAD, _BYTES_AHEAD = 64, 16 << 20
 """What a worker has in hand before it is given no more."""
-_BATCH = 32
-_TOGETHER = 0.005
+_BATCH = 64
+_TOGETHER = 0.01
 """Seconds in which reports gather, to be read at once, while all workers have enough to do."""
 _TICK = 1.0
 """Seconds between looks at how long workers have taken."""

@@ -7,7 +7,7 @@ from functools import cached_property
 from struct import unpack_from
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from dicomguard.dicom.layout import (
     UNDEFINED_LENGTH,
@@ -63,6 +63,7 @@ class Level(Struct, frozen=True, dict=True):
     source: Source
     parent: Item | None
     elements: Mapping[int, Element]
+    _numbers: dict[int, int | None] = field(default_factory=dict)
 
     def get(self, tag: int) -> Element | None:
         """The element, or None."""
@@ -74,11 +75,6 @@ class Level(Struct, frozen=True, dict=True):
             element = self.elements.get(tag)
             self._numbers[tag] = number_of(self.source.data, element) if element else None
         return self._numbers[tag]
-
-    @cached_property
-    def _numbers(self) -> dict[int, int | None]:
-        """Those that were asked for."""
-        return {}
 
     def text(self, tag: int) -> str:
         """Text, as `text_of`."""

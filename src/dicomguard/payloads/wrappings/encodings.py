@@ -209,8 +209,8 @@ class BrokenWords:
 
     def search(self, values: Data) -> Iterator[int]:
         """Wherever a word is parted."""
-        hints = (hint.finditer(values) for first, hint in self._HINTS if values.find(first) >= 0)
-        return (match.start() for match in merge(*hints, key=re.Match.start))
+        hints = [hint.finditer(values) for first, hint in self._HINTS if values.find(first) >= 0]
+        return (match.start() for match in merge(*hints, key=re.Match.start)) if hints else iter(())
 
     def unwrap(
         self, data: Data, hit: int, low: int, high: int, allowance: Allowance
