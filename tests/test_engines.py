@@ -84,6 +84,18 @@ def test_what_an_engine_answers(engine: str) -> None:
 
 
 @engines
+def test_what_was_scanned_before_does_not_matter(engine: str) -> None:
+    named = 'rule named { strings: $a = "word" condition: $a or filename == "x" }'
+    rules = compile_rules(engine, {"a": named})
+    rules.prepare()
+    for _ in range(2):
+        assert len(rules.scan(b"a word", 9).matches) == 1
+        assert rules.scan(b"nothing", 9).matches == []
+        assert len(rules.scan(b"nothing", 9, {"filename": "x"}).matches) == 1
+        assert rules.scan(b"nothing", 9, {}).matches == []
+
+
+@engines
 def test_a_part_of_what_was_compiled_together(engine: str) -> None:
     """Neither the matches of the others nor that one of them is not told whole are its concern."""
     flood = 'rule flood { strings: $a = "aa" condition: $a }'

@@ -49,6 +49,30 @@ def test_text_among_pixels_is_gathered_whole(background: str, text: bytes) -> No
         assert source.data[origin : origin + len(text)] == text
 
 
+@pytest.mark.parametrize("text", [TEXT * 90, WIDE * 9], ids=["ascii", "wide"])
+@pytest.mark.parametrize("before", [1, 60, 120, 240, 800])
+def test_text_across_windows_is_one_piece(text: bytes, before: int) -> None:
+    at = (1 << 19) - before
+    pixels = b"\x90" * at + text + b"\x90" * 999
+    buffer = gather(source_of(pixels), Where.PRINTABLE)
+    raw = bytes(buffer.data)
+    assert raw.count(text) == 1
+    assert buffer.origin(raw.find(text), len(text)) is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"<script>\f\f\falert(1)\f\f\f</script\f>",
+        b"<script\f\fsrc=//a.example/x>\f</script\f>",
+    ],
+)
+@pytest.mark.parametrize("at", [100, 101, 102])
+def test_what_parts_short_text_is_gathered_with_it(text: bytes, at: int) -> None:
+    pixels = b"\x90" * at + text + b"\x90" * (SIZE - at)
+    assert text in bytes(gather(source_of(pixels), Where.PRINTABLE).data)
+
+
 def test_pixels_that_cannot_be_text_are_left_out() -> None:
     source = source_of(BACKGROUNDS["11 bits"](random.Random(0)))
     assert len(gather(source, Where.PRINTABLE).data) < len(source.data) - SIZE // 2

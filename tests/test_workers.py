@@ -176,6 +176,54 @@ def test_no_worker_asks_for_more_than_there_is(small_files: dict[str, Verdict]) 
         ]
 
 
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        ("rules.shipped_rules = lambda: Path('/nonexistent')", "no rules"),
+        ("dictionary._source = lambda _: 'nothing'", "not written as dicomguard knows it"),
+    ],
+)
+def test_why_there_can_be_no_worker_is_told(harm: str, told: str) -> None:
+    code = (
+        "from pathlib import Path\n"
+        "from dicomguard import ScanSettings, rules\n"
+        "from dicomguard.dicom import dictionary\n"
+        "from dicomguard.errors import DicomguardError\n"
+        "from dicomguard.workers import Crew\n"
+        f"{harm}\n"
+        "with Crew(ScanSettings(), 1) as crew:\n"
+        "    try:\n"
+        "        crew.ready()\n"
+        "    except DicomguardError as error:\n"
+        "        print(error)\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert told in done.stdout
+
+
+def test_long_names_and_long_reports_do_not_wait_for_each_other() -> None:
+    code = (
+        "from dicomguard import ScanSettings, scan\n"
+        "from dicomguard.incomplete import unexamined_report\n"
+        "from dicomguard.workers import Crew, Task\n"
+        "def scan_file(path, settings):\n"
+        "    is_long = int(path[:4]) % 64 > 57\n"
+        "    return unexamined_report(path, 'x' * (300_000 if is_long else 9))\n"
+        "scan.scan_file = scan_file\n"
+        "with Crew(ScanSettings(), 1) as crew:\n"
+        "    crew.ready()\n"
+        "    crew.hand_out([Task(f'{number:04d}'.ljust(4090, 'a'), 9) for number in range(200)])\n"
+        "    done = 0\n"
+        "    while not crew.is_idle:\n"
+        "        done += len(crew.reports(9))\n"
+        "print(done)\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "200\n"
+
+
 def test_strictness_reaches_the_workers(tmp_path: Path) -> None:
     path = tmp_path / "tail.dcm"
     path.write_bytes(all_fixtures()["tail-text"].data)

@@ -100,6 +100,9 @@ class MappedFile(mmap.mmap):
 class CompiledRules(Protocol):
     """Rules that can be run over data."""
 
+    def prepare(self) -> None:
+        """Get ready for many scans, in a process that ends when they are done."""
+
     def declared(self) -> Iterable[Declared]:
         """Every rule, private ones included."""
 
@@ -136,6 +139,10 @@ class Part:
     def __init__(self, rules: RulesTogether, namespaces: Container[str]) -> None:
         self._rules = rules
         self._namespaces = namespaces
+
+    def prepare(self) -> None:
+        """As `CompiledRules` has it."""
+        self._rules.prepare()
 
     def declared(self) -> Iterable[Declared]:
         """As `CompiledRules` has it."""
@@ -215,6 +222,9 @@ class _Libyara:
         self._named = _use_externals(sources)
         self._sources = sources
         self._rules = self._compiled(sources)
+
+    def prepare(self) -> None:
+        """It needs nothing."""
 
     def _compiled(self, sources: Mapping[str, str]) -> Any:
         options = {"includes": False, "externals": dict(NO_EXTERNALS)}
@@ -317,7 +327,11 @@ class _YaraX:
         except module.CompileError as error:
             raise RuleSyntaxError(str(error)) from error
         self._rules = compiler.build()
-        self._own = threading.local()
+        self._kept: threading.local | None = None
+        """Each thread's scanner, which no other thread may let go of."""
+
+    def prepare(self) -> None:
+        self._kept = threading.local()
 
     def declared(self) -> Iterable[Declared]:
         for rule in self._rules:
@@ -331,9 +345,9 @@ class _YaraX:
         externals: Mapping[str, str] = NO_EXTERNALS,
         namespaces: Container[str] | None = None,
     ) -> ScanResult:
-        scanner = self._scanner()
-        for name, value in externals.items() if self._named else ():
-            scanner.set_global(name, value)
+        scanner = self._scanner(data)
+        for name in EXTERNALS if self._named else ():
+            scanner.set_global(name, externals.get(name, ""))
         scanner.set_timeout(seconds)
         try:
             if isinstance(data, MappedFile):
@@ -341,10 +355,8 @@ class _YaraX:
             else:
                 found = scanner.scan(data if isinstance(data, bytes) else data[:])
         except self._module.TimeoutError:
-            del self._own.scanner
             return ScanResult([], [f"the rules took longer than {seconds} s"])
         except self._module.ScanError as error:
-            del self._own.scanner
             return ScanResult([], [f"the rules could not be run: {error}"])
         matches, limits = [], []
         for hit in found.matching_rules:
@@ -359,12 +371,19 @@ class _YaraX:
             matches += places or [Match(rule, 0, 0)]
         return ScanResult(sorted(matches, key=by_place), limits)
 
-    def _scanner(self) -> Any:
-        """This thread's: to make one takes longer than most of its scans."""
-        if not hasattr(self._own, "scanner"):
-            self._own.scanner = self._module.Scanner(self._rules)
-            self._own.scanner.max_matches_per_pattern(MATCH_LIMIT)
-        return self._own.scanner
+    def _scanner(self, data: bytes | mmap.mmap) -> Any:
+        """A new one, or this thread's: to make one takes longer than most of its scans.
+
+        After a mapped file one would keep that mapped.
+        """
+        kept = getattr(self._kept, "scanner", None)
+        if kept is not None and isinstance(data, bytes):
+            return kept
+        scanner = self._module.Scanner(self._rules)
+        scanner.max_matches_per_pattern(MATCH_LIMIT)
+        if self._kept is not None and isinstance(data, bytes):
+            self._kept.scanner = scanner
+        return scanner
 
 
 def _match_limit(rule: str) -> str:

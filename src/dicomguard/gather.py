@@ -154,13 +154,22 @@ def _joined(data: Data, runs: Sequence[_Run]) -> Buffer:
 
 _LEAST, _LEAST_WIDE = 9, 50
 """Characters of text at least, and of text in UTF-16."""
-_BESIDE = 8
-"""Bytes next to a run that are gathered with it."""
+_BESIDE = 32
+"""Bytes next to a run that are gathered with it: what is no character may part a short text."""
 _RUNS_TOLD_APART = 256
 """With more of them in a window it is taken whole: compressed data are full of such runs."""
 _WINDOW = 1 << 19
 _COPIED = 64 << 20
 """Beyond this, or half of the data, all of it is looked at where it is."""
+
+# To HTML and scripts these two are white space as well.
+_MARKS = bytes(CHARACTER if byte in b"\v\f" else kind for byte, kind in enumerate(CLASSES))
+_ASCII = Form(bytes([CHARACTER]) * _LEAST, regex(rb"\x01*+"))
+_UTF16 = Form(
+    bytes([CHARACTER, NUL]) * (_LEAST_WIDE - 1) + bytes([CHARACTER]),
+    regex(rb"(?:\x02\x01)*+\x02?+"),
+)
+"""In either byte order the NULs are in between."""
 
 
 def _pixels(layout: Layout) -> list[Held]:
@@ -169,37 +178,47 @@ def _pixels(layout: Layout) -> list[Held]:
 
 def _printable(source: Source) -> Buffer:
     """All bytes but those of pixels that cannot be text, in order."""
+    size = len(source.data)
+    room = min(size // 2, _COPIED)
     pieces: list[_Piece] = []
-    start, size = 0, len(source.data)
-    for each in source.layout.derived(_pixels):
-        pieces.append(_Piece(start, each.value))
-        pieces += _texts(source.data, each.value, each.end)
-        start = each.end
-    pieces.append(_Piece(start, size))
-    if sum(each.end - each.value for each in pieces) > min(size // 2, _COPIED):
-        return _whole(source)
+    for each in _but_pixels(source):
+        pieces.append(each)
+        room -= each.end - each.value
+        if room < 0:
+            return _whole(source)
     return _joined(source.data, pieces)
 
 
+def _but_pixels(source: Source) -> Iterator[_Piece]:
+    start = 0
+    for each in source.layout.derived(_pixels):
+        yield _Piece(start, each.value)
+        yield from _texts(source.data, each.value, each.end)
+        start = each.end
+    yield _Piece(start, len(source.data))
+
+
 def _texts(data: Data, low: int, high: int) -> Iterator[_Piece]:
-    """Runs that may be text, with the bytes next to them."""
+    """Runs that may be text, with the bytes next to them: what touches is one piece."""
+    begin = end = low
     with memoryview(data) as whole:
         for base in range(low, high, _WINDOW):
-            end = min(base + _WINDOW + 2 * _LEAST_WIDE, high)  # what begins here may end there
-            with whole[base:end] as window:
-                marked = translate(window, CLASSES)
-            found = chain(runs_of(_ASCII, marked), runs_of(_UTF16, marked))
-            runs = list(islice(found, _RUNS_TOLD_APART))
-            if len(runs) == _RUNS_TOLD_APART:
-                runs = [(0, len(marked))]
+            with whole[base : min(base + _WINDOW + 2 * _LEAST_WIDE, high)] as window:
+                runs = _runs_in(window)
             for first, last in runs:
-                start, stop = base + first - _BESIDE, base + last + _BESIDE
-                yield _Piece(max(start, low), min(stop, high))
+                start = max(base + first - _BESIDE, low)
+                if start > end:
+                    if begin < end:
+                        yield _Piece(begin, end)
+                    begin = start
+                end = max(end, min(base + last + _BESIDE, high))
+    if begin < end:
+        yield _Piece(begin, end)
 
 
-_ASCII = Form(bytes([CHARACTER]) * _LEAST, regex(rb"\x01*+"))
-_UTF16 = Form(
-    bytes([CHARACTER, NUL]) * (_LEAST_WIDE - 1) + bytes([CHARACTER]),
-    regex(rb"(?:\x02\x01)*+\x02?+"),
-)
-"""In either byte order the NULs are in between."""
+def _runs_in(window: memoryview) -> list[tuple[int, int]]:
+    """In order; what begins in a window and is but just long enough must end there."""
+    marked = translate(window, _MARKS)
+    found = chain(runs_of(_ASCII, marked), runs_of(_UTF16, marked))
+    runs = list(islice(found, _RUNS_TOLD_APART))
+    return sorted(runs) if len(runs) < _RUNS_TOLD_APART else [(0, len(marked))]

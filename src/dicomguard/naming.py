@@ -68,7 +68,7 @@ def _with_database() -> Any:
         import magic  # noqa: PLC0415 - it loads the C library, which may not be there
 
         return magic.Magic(keep_going=True)
-    except (ImportError, OSError):
+    except Exception:  # noqa: BLE001 - without a database it raises an error of its own
         return None
 
 
@@ -81,6 +81,8 @@ def forgo() -> None:
     """Load it no more."""
     global _is_late  # noqa: PLW0603 - a process is confined for good
     _is_late = True
+    if not _loaded and not is_available():
+        _loaded.append(None)
 
 
 @cache

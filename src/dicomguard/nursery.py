@@ -203,14 +203,15 @@ def _loaded(control: socket.socket) -> tuple[ScanSettings | None, Ready]:
     def compile_rules() -> None:
         nonlocal settings, are_many, rules, problem
         try:
-            shipped_pack()
+            with suppress(DicomguardError):  # whoever needs it is told
+                shipped_pack()
             settings, are_many = _settings(control)
             is_told.set()
             rules = settings.pack.in_use if settings else None
             if settings and are_many:
                 settings.pack.prepare()
         except DicomguardError as error:
-            problem = str(error).encode(errors="backslashreplace").decode()
+            problem = _in_words(error)
         finally:
             is_told.set()
 
@@ -221,14 +222,24 @@ def _loaded(control: socket.socket) -> tuple[ScanSettings | None, Ready]:
     from dicomguard import naming, sandbox, scan  # noqa: PLC0415 - as above
 
     sandbox.abilities()
-    scan.load()
     names_formats = naming.is_available()
+    lacking = ""
+    try:
+        scan.load()
+    except DicomguardError as error:
+        lacking = _in_words(error)
     is_told.wait()
     if are_many:
         scan.prepare()
     beside.join()
     sys.setswitchinterval(interval)
-    return settings, Ready(rules=rules, problem=problem, names_formats=names_formats)
+    if settings and not (rules or problem):  # a defect, which the thread has shown
+        os._exit(1)
+    return settings, Ready(rules=rules, problem=problem or lacking, names_formats=names_formats)
+
+
+def _in_words(error: DicomguardError) -> str:
+    return str(error).encode(errors="backslashreplace").decode()
 
 
 class _Nurse:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import mmap
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 if TYPE_CHECKING:
     import hyperscan
@@ -60,40 +61,29 @@ class Patterns:
         """Do it now, lest it be done in each of several processes."""
         _ = self._database
 
-    def occur_in(self, data: _Bytes) -> bool:
-        """Whether the data hold any of them."""
-        return not self._scan(data, _stop)
-
     def occurrences(self, data: _Bytes) -> list[Occurrence]:
         """All places, in order of their ends; no more than `MATCH_LIMIT`."""
         if not self._expressions:
             return []
+        if len(data) > _LARGEST:
+            msg = f"{len(data)} bytes are too many to be looked through at once"
+            raise ValueError(msg)
+        import hyperscan  # noqa: PLC0415 - loaded when it is used
+
         found: list[Occurrence] = []
 
         def note(number: int, _start: int, end: int, _flags: int, _context: object) -> bool:
             found.append(Occurrence(end, number))
             return len(found) >= MATCH_LIMIT
 
-        self._scan(data, note)
-        return found
-
-    def _scan(self, data: Any, handler: hyperscan.match_event_callback) -> bool:
-        """Look through all of it; false if the handler stopped that."""
-        if len(data) > _LARGEST:
-            msg = f"{len(data)} bytes are too many to be looked through at once"
-            raise ValueError(msg)
-        import hyperscan  # noqa: PLC0415 - loaded when it is used
-
         database = self._database
         try:
             scratch = self._own.scratch
         except AttributeError:
             scratch = self._own.scratch = hyperscan.Scratch(database)
-        try:
-            database.scan(data, match_event_handler=handler, scratch=scratch)
-        except hyperscan.ScanTerminated:
-            return False
-        return True
+        with suppress(hyperscan.ScanTerminated):
+            database.scan(cast("bytes", data), match_event_handler=note, scratch=scratch)
+        return found
 
     @cached_property
     def _database(self) -> hyperscan.Database:
@@ -110,10 +100,6 @@ class Patterns:
             flags=[single] * self._once + [plain] * (count - self._once),
         )
         return database
-
-
-def _stop(*_match: object) -> bool:
-    return True
 
 
 _FEW = 1 << 18

@@ -64,6 +64,7 @@ class Prefiltered:
 
     def prepare(self) -> None:
         """Compile the atoms; until then small data are scanned without them."""
+        self._rules.prepare()
         for each in self._atoms or ():
             each.patterns.compile()
 

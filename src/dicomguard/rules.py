@@ -189,8 +189,7 @@ class RulePack:
     def prepare(self) -> None:
         """Compile what many files need and a few do not."""
         for _, rules in self.sets:
-            if isinstance(rules, Prefiltered | ByteStrings):
-                rules.prepare()
+            rules.prepare()
 
     def find(
         self, gathered: Gathered, path: str = "", beside: Callable[[], None] | None = None
@@ -436,10 +435,13 @@ def _externals(path: str) -> Mapping[str, str]:
 def _compiled_together(
     classes: Iterable[tuple[Where | None, bool]],
 ) -> list[list[tuple[Where | None, bool]]]:
-    """Classes of rules in groups: those that see all bytes are slower with others beside them."""
+    """Classes of rules in groups: shipped ones that see a part of the bytes are one.
+
+    With others beside them those that see all bytes would be slower; and of others nobody knows.
+    """
     groups: dict[tuple[Where | None, bool], list[tuple[Where | None, bool]]] = defaultdict(list)
     for where, is_shipped in classes:
-        alone = where in (None, Where.FILE)
+        alone = where is Where.FILE or not is_shipped
         groups[where if alone else Where.PRINTABLE, is_shipped].append((where, is_shipped))
     return list(groups.values())
 

@@ -45,6 +45,8 @@ __all__ = ["MEMORY_PER_WORKER", "SECONDS_PER_FILE", "Crew", "PoolBrokenError", "
 
 _FILES_AHEAD, _BYTES_AHEAD = 64, 16 << 20
 """What a worker has in hand before it is given no more."""
+_NAMES_AHEAD = 1 << 15
+"""Characters of their names: more than a socket holds would have it wait for us, and us for it."""
 _BATCH = 64
 _TOGETHER = 0.01
 """Seconds in which reports gather, to be read at once, while all workers have enough to do."""
@@ -79,6 +81,7 @@ class _Worker(Struct, eq=False):
         status: How it ended; `ALIVE` before.
         tasks: What it has in hand, in order.
         ahead: Bytes of these.
+        names: Characters of their names.
         since: When it began with the first of them.
         unread: What it has sent of an answer that is not complete.
         verdict: Why it was told to end, in words.
@@ -91,6 +94,7 @@ class _Worker(Struct, eq=False):
     status: int = ALIVE
     tasks: deque[Task] = field(default_factory=deque)
     ahead: int = 0
+    names: int = 0
     since: float = 0.0
     unread: bytearray = field(default_factory=bytearray)
     verdict: str = ""
@@ -100,13 +104,16 @@ class _Worker(Struct, eq=False):
     @property
     def is_hungry(self) -> bool:
         """Whether it has so little in hand that it is worth a message."""
-        return 2 * len(self.tasks) <= _FILES_AHEAD and 2 * self.ahead <= _BYTES_AHEAD
+        is_little = 2 * len(self.tasks) <= _FILES_AHEAD and 2 * self.ahead <= _BYTES_AHEAD
+        return is_little and 2 * self.names <= _NAMES_AHEAD
 
     def can_take(self, task: Task) -> bool:
         """Whether it may be given a file beside those that it has."""
         if not self.tasks:
             return True
         if task.size is None or self.tasks[-1].size is None:
+            return False
+        if self.names + len(task.path) > _NAMES_AHEAD:
             return False
         return len(self.tasks) < _FILES_AHEAD and self.ahead < _BYTES_AHEAD
 
@@ -252,6 +259,7 @@ class Crew:
             task = self._waiting.popleft()
             worker.tasks.append(task)
             worker.ahead += task.size or 0
+            worker.names += len(task.path)
             batch.append(os.fsencode(task.path))
         message = msgspec.msgpack.encode(batch)
         with suppress(BrokenPipeError, ConnectionResetError):  # its end will be heard of
@@ -330,6 +338,7 @@ class Crew:
             worker.has_answered = True
             task = worker.tasks.popleft()
             worker.ahead -= task.size or 0
+            worker.names -= len(task.path)
             done.append((task, replace(report, path=task.path)))
             at = end
         del unread[:at]

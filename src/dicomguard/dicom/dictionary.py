@@ -12,13 +12,14 @@ from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from dicomguard.errors import DicomguardError
+
 
 @cache
 def _folder() -> Path:
     package = find_spec("pydicom")
     if package is None or not package.submodule_search_locations:
-        msg = "pydicom, a dependency of dicomguard, is not installed"
-        raise ModuleNotFoundError(msg)
+        raise DicomguardError("pydicom, a dependency of dicomguard, is not installed")
     return Path(package.submodule_search_locations[0])
 
 
@@ -31,22 +32,29 @@ def _lines(module: str, table: str) -> list[str]:
     """The source of each entry of a table.
 
     Raises:
-        ImportError: The module is not written as it was.
+        DicomguardError: The module is not written as it was.
     """
     source = _source(module)
     begin = source.find("{\n    ", source.find(f"\n{table}")) + len("{\n    ")
     end = source.find("\n}", begin)
     lines = source[begin:end].split(",\n    ")
-    if len(lines) <= source.count("\n", begin, end) or len(lines) == 1:
-        msg = f"pydicom's {module} is not written as dicomguard knows it: install pydicom 3.0"
-        raise ImportError(msg)
+    if len(lines) <= source.count("\n", begin, end):
+        raise DicomguardError(_UNKNOWN_FORM)
     return lines
 
 
+_UNKNOWN_FORM = "pydicom's dictionary is not written as dicomguard knows it: install pydicom 3.0"
+
+
 def load() -> None:
-    """Read the tables, which are else read when they are first asked."""
-    _lines(*_PUBLIC)
-    _transfer_syntaxes()
+    """Read the tables, which are else read when they are first asked.
+
+    Raises:
+        DicomguardError: They are not there, or not written as they were.
+    """
+    if _lines(*_PUBLIC) != sorted(_lines(*_PUBLIC)) or not _transfer_syntaxes():
+        raise DicomguardError(_UNKNOWN_FORM)
+    _lines(*_REPEATERS)
     _private_blocks()
 
 
@@ -159,9 +167,9 @@ _NEWER_SYNTAXES = frozenset(
 @cache
 def _transfer_syntaxes() -> frozenset[str]:
     known = (line.split("'")[1] for line in _lines(*_UIDS) if "', 'Transfer Syntax', '" in line)
-    return _NEWER_SYNTAXES.union(known)
+    return frozenset(known)
 
 
 def is_transfer_syntax(uid: str) -> bool:
     """Whether PS3.6 registers the UID as a transfer syntax, retired ones included."""
-    return uid in _transfer_syntaxes()
+    return uid in _transfer_syntaxes() or uid in _NEWER_SYNTAXES

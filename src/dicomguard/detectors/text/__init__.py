@@ -9,11 +9,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, chain, groupby
+from itertools import accumulate, groupby
 from operator import attrgetter
 from typing import NamedTuple
 
 from msgspec import structs
+from stringzilla import find
 
 from dicomguard.detectors.text import (
     addresses,
@@ -74,7 +75,7 @@ class TextDetector:
             return
         data, layout = source.data, source.layout
         stored = [
-            _Values(scopes, held, [data[each.value : each.end] for each in held])
+            _values(scopes, held, [data[each.value : each.end] for each in held])
             for scopes, held in layout.derived(_by_scopes)
         ]
         everything = _joined(stored)
@@ -110,16 +111,22 @@ class _Values(NamedTuple):
     Attributes:
         scopes: These.
         held: Whose they are.
-        raw: Their bytes.
+        raw: The bytes of each.
+        joined: The bytes of all.
     """
 
     scopes: frozenset[Scope]
     held: Sequence[Held]
     raw: Sequence[bytes]
+    joined: bytes
+
+
+def _values(scopes: frozenset[Scope], held: Sequence[Held], raw: Sequence[bytes]) -> _Values:
+    return _Values(scopes, held, raw, SEPARATOR.join(raw))
 
 
 def _joined(values: Iterable[_Values]) -> bytes:
-    return SEPARATOR.join([raw for each in values for raw in each.raw])
+    return SEPARATOR.join([each.joined for each in values])
 
 
 @by_sort
@@ -146,27 +153,28 @@ def _search(
     """
     hits: dict[FindingKind, list[int]] = defaultdict(list)
     lowered = everything.lower()
-    clues = [clue for clue in _CHARACTERS if clue in lowered]
-    clues += [_LONG_CLUES[number] for _, number in _LONG_PATTERNS.occurrences(lowered)]
+    clues = {clue for clue in _CHARACTERS if clue in lowered}
+    clues.update(_LONG_CLUES[number] for _, number in _LONG_PATTERNS.occurrences(lowered))
     likely = sorted(frozenset[int]().union(*(_CLUES[clue] for clue in clues)))
     for scope, signs in groupby((_SIGNS[number] for number in likely), attrgetter("scope")):
         inside = [each for each in values if scope in each.scopes]
+        lower = [each.joined.lower() for each in inside]
+        wanted = [sign for sign in signs if _are_there(clues.intersection(sign.clues), lower)]
+        if not wanted:
+            continue
         joined = _joined(inside)
-        lowered = joined.lower()
-        held: list[Held] = []
-        ends: list[int] = []
-        for sign in signs:
-            if not any(clue in lowered for clue in sign.clues):
-                continue
+        held = [each for group in inside for each in group.held]
+        ends = list(accumulate(len(raw) + len(SEPARATOR) for each in inside for raw in each.raw))
+        for sign in wanted:
             for match in sign.pattern.finditer(joined):
-                if not held:
-                    held += chain.from_iterable(each.held for each in inside)
-                    sizes = (len(raw) + len(SEPARATOR) for each in inside for raw in each.raw)
-                    ends += accumulate(sizes)
                 index = bisect_right(ends, match.start())
                 within = match.start() - (ends[index - 1] if index else 0)
                 hits[sign.kind].append(held[index].value + (within if exact else 0))
     return hits
+
+
+def _are_there(clues: Iterable[bytes], texts: Sequence[bytes]) -> bool:
+    return any(clue in text for clue in clues for text in texts)
 
 
 def _read(source: Source, hits: dict[FindingKind, list[int]]) -> list[_Values]:
@@ -187,13 +195,15 @@ def _read(source: Source, hits: dict[FindingKind, list[int]]) -> list[_Values]:
         if not is_plain:
             for kind in disguise.look(raw, declared):
                 hits[kind].append(each.value)
-        read.append(_Values(_scopes_of(each.sort), [each], [_as_read(raw, declared)]))
+        read.append(_values(_scopes_of(each.sort), [each], [_as_read(raw, declared)]))
     return read
 
 
 def _is_read_as_stored(raw: bytes) -> bool:
     """Whether ASCII is that to its readers: no escapes, of ISO 2022 or of any other kind."""
-    return not any(each in raw for each in _ESCAPES) or not (b"\x1b" in raw or _SPELLED.search(raw))
+    if all(find(raw, each) < 0 for each in _ESCAPES):
+        return True
+    return b"\x1b" not in raw and not _SPELLED.search(raw)
 
 
 @by_sort
