@@ -28,6 +28,7 @@ import yara_x
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dicomguard import scan_bytes
 from dicomguard.gather import Where
 from dicomguard.model import Category, Confidence, Severity
 from dicomguard.payloads.payload import Payload
@@ -1138,3 +1139,10 @@ def test_both_engines_match_at_the_same_places() -> None:
         for instance in string.instances
     }
     assert set(triggers(data)) == theirs
+
+
+def test_a_pickle_with_an_escape_that_python_does_not_know() -> None:
+    """Python warns of it, which is nobody's concern here."""
+    data = b"cos\nsystem\n(S'id\\ '\ntR."
+    report = scan_bytes(data, "note.dcm")
+    assert any("os.system" in each.detail for each in report.findings)

@@ -181,6 +181,23 @@ def headers(plan: Plan) -> Iterator[Result]:
     )
 
 
+def parts(plan: Plan) -> Iterator[Result]:
+    """What is left where less is done: the bars that are below it are out of reach."""
+    slices_of, headers_of = plan.folder / "ct", plan.folder / "headers"
+    inputs.ct_files(slices_of, plan.count(2000))
+    inputs.header_files(headers_of, plan.count(20_000))
+    for name, folder, some in (
+        ("CT files", slices_of, ("read", "pass")),
+        ("header-only files", headers_of, ("read", "walk")),
+    ):
+        whole = check(folder)
+        partial = str(Path(__file__).with_name("partial.py"))
+        own = {part: Command([sys.executable, partial, part, *whole.words[3:]]) for part in some}
+        work = f"{sum(1 for _ in folder.rglob('*.dcm')):,} {name}: a part of it"
+        peer = Peer("all of it", whole, dict.fromkeys(some))
+        yield from _side_by_side(plan, work, own, [peer])
+
+
 def cold(plan: Plan) -> Iterator[Result]:
     """One small file."""
     inputs.small_files(plan.folder / "one", 1)
@@ -275,6 +292,7 @@ ROWS: dict[str, Callable[[Plan], Iterator[Result]]] = {
     "ct": slices,
     "honest": honest,
     "headers": headers,
+    "parts": parts,
     "frames": frames,
     "marginal": marginal,
     "deaths": deaths,

@@ -170,7 +170,7 @@ class RulePack:
                 else:
                     part = Prefiltered(part, members.values())
                 self.sets.append((where or Where.FILE, part))
-        self.sets.append((Where.NONPIXEL, ByteStrings(_FORMS)))
+        self.sets.append((Where.NONPIXEL, _CIPHERED))
         digest = hashlib.sha256()
         for namespace, source in sorted(sources.items()):
             digest.update(f"{namespace}\0{source}\0".encode())
@@ -397,7 +397,13 @@ _WRAPPINGS = "wrappings"
 
 
 _FORMS = {RuleName(_WRAPPINGS, name): each.forms for name, each in BY_PLAINTEXT.items()}
+_CIPHERED = ByteStrings(_FORMS)
 _RARE_FORMS = {RuleName(_WRAPPINGS, name): each.rare for name, each in BY_PLAINTEXT.items()}
+
+
+def prepare() -> None:
+    """Compile what many files need and is of no pack."""
+    _CIPHERED.prepare()
 
 
 def _wrapping_rules(wrappings: Mapping[str, tuple[str, ...]]) -> str:

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from msgspec.structs import replace
 
-from dicomguard import naming, policy, unwrap, xor
+from dicomguard import naming, policy, rules, unwrap, xor
 from dicomguard.detectors import DETECTORS, vendors
 from dicomguard.dicom import dictionary
 from dicomguard.dicom.budgets import Budgets
@@ -55,6 +55,7 @@ def load() -> None:
 
 def prepare() -> None:
     """Load what the scans of many files need, besides rules, and those of a few do not."""
+    rules.prepare()
     unwrap.prepare()
     xor.prepare()
     naming.load()

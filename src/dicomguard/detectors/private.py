@@ -200,7 +200,12 @@ def _unknown(source: Source, by_name: Mapping[str, Element]) -> Iterator[Finding
         names = sorted(unknown)
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         yield source.finding(
-            UNKNOWN_CREATOR, first.start, first.end, detail=", ".join(names[:_NAMED]) + more
+            UNKNOWN_CREATOR,
+            first.start,
+            first.end,
+            detail=", ".join(names[:_NAMED]) + more,
+            region=first.region,
+            owner=first,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from struct import pack, unpack
 
 from msgspec.structs import replace
@@ -11,7 +12,7 @@ from dicomguard.codecs import segmented
 from dicomguard.detectors.grouping import Hit, first_hits
 from dicomguard.detectors.image import PHOTOMETRIC, Level, levels
 from dicomguard.detectors.syntaxes import NATIVE
-from dicomguard.dicom.layout import Element
+from dicomguard.dicom.layout import Element, Sort, by_sort
 from dicomguard.dicom.source import Source
 from dicomguard.dicom.vr import TEXT_VRS
 from dicomguard.dicom.walker import PIXEL_DATA
@@ -83,6 +84,10 @@ _OVERLAYS = range(0x6000, 0x6020, 2)
 _OVERLAY_DATA = frozenset(group << 16 | 0x3000 for group in _OVERLAYS)
 _WAVE_CHANNELS, _WAVE_SAMPLES, _WAVE_BITS = 0x003A0005, 0x003A0010, 0x54001004
 _WAVE_DATA = 0x54001010
+_TABLES = frozenset(
+    (*chain.from_iterable(_CHANNELS), _LUT_DESCRIPTOR, _LUT_DATA, *_OVERLAY_DATA, _WAVE_DATA)
+)
+"""Without one of them nothing but a palette can be wrong, which is not there."""
 _DESCRIPTOR_BYTES = 6
 _ENTRY_BITS = 16
 _OFF_BY = 2
@@ -116,8 +121,8 @@ def _is_short(element: Element, entries: int, bits: int) -> bool:
     return stored < 2 * (entries - _OFF_BY)
 
 
-def _palettes(level: Level) -> Iterator[Hit]:
-    """Palette descriptors against the three palettes (PS3.3 C.7.6.3.1.5 and 6)."""
+def _no_palette(level: Level) -> Iterator[Hit]:
+    """PALETTE COLOR has one (PS3.3 C.7.6.3.1.2)."""
     photometric = level.get(PHOTOMETRIC)
     if (
         photometric is not None
@@ -126,6 +131,10 @@ def _palettes(level: Level) -> Iterator[Hit]:
         and level.text(PHOTOMETRIC) == "PALETTE COLOR"
     ):
         yield Hit.at(_noted(PALETTE), photometric, "no palette")
+
+
+def _palettes(level: Level) -> Iterator[Hit]:
+    """Palette descriptors against the three palettes (PS3.3 C.7.6.3.1.5 and 6)."""
     present = [any(tag in level.elements for tag in channel[1:]) for channel in _CHANNELS]
     for (tag, plain, packed), is_present in zip(_CHANNELS, present, strict=True):
         descriptor, table = level.get(tag), level.get(plain)
@@ -242,6 +251,7 @@ def _waveforms(level: Level) -> Iterator[Hit]:
 
 
 CHECKS: tuple[Check, ...] = (
+    _no_palette,
     _palettes,
     _unlike_palettes,
     _segments,
@@ -259,8 +269,14 @@ class TableDetector:
 
     def find(self, source: Source, found: Sequence[Finding]) -> Iterator[Finding]:  # noqa: ARG002
         """Hold every table to its descriptor."""
-        hits = (hit for level in levels(source) for check in CHECKS for hit in check(level))
+        checks = CHECKS if source.layout.of(_is_table) else (_no_palette,)
+        hits = (hit for level in levels(source) for check in checks for hit in check(level))
         yield from first_hits(source, hits)
+
+
+@by_sort
+def _is_table(sort: Sort) -> bool:
+    return sort.tag in _TABLES
 
 
 def _is_cut(element: Element) -> bool:

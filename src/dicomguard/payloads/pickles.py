@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickletools
 import re
+import warnings
 from itertools import islice
 
 from msgspec import Struct, field
@@ -178,12 +179,14 @@ def _called(window: bytes, met: set[int]) -> tuple[str, int] | None:
     """
     machine = _Machine()
     try:
-        for opcode, argument, at in islice(pickletools.genops(window), _OPERATIONS):
-            if opcode.name in _NAMING:
-                met.add(at or 0)
-            called = _step(machine, opcode, argument)
-            if called and _is_dangerous(called):
-                return _shown(called), (at or 0) + 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes that Python does not know
+            for opcode, argument, at in islice(pickletools.genops(window), _OPERATIONS):
+                if opcode.name in _NAMING:
+                    met.add(at or 0)
+                called = _step(machine, opcode, argument)
+                if called and _is_dangerous(called):
+                    return _shown(called), (at or 0) + 1
     except _Broken:
         return None
     except (ValueError, OverflowError) as error:  # what pickletools raises for any bytes
