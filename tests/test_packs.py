@@ -18,7 +18,7 @@ from dicomguard.engine import ENGINES, EXTERNALS
 from dicomguard.errors import DicomguardError
 from dicomguard.gather import Where
 from dicomguard.packs import Example, Trust, listing, read_pack
-from dicomguard.rules import _NEEDED, _OPTIONAL, RulePack, shipped_rules
+from dicomguard.rules import _NEEDED, _OPTIONAL, RulePack, compiled_rules, shipped_rules
 from dicomguard.version import VERSION
 from fixtures.build import all_fixtures
 from watching import CLEAN, EXECUTABLE, Daemon
@@ -440,3 +440,21 @@ def test_the_guide_names_everything_a_rule_may_declare():
     in_a_test = set(Example.__struct_fields__) - {"name"}
     for key in (*_NEEDED, *_OPTIONAL, *Where, *EXTERNALS, *in_a_test):
         assert f"`{key}`" in text, key
+
+
+@pytest.mark.parametrize("engine", list(ENGINES))
+def test_shipped_rules_pass_the_lint(engine: str) -> None:
+    """They are not held to it whenever they are loaded."""
+    for path in shipped_rules().glob("*.yar"):
+        rules, _ = compiled_rules(engine, {path.name: path.read_text()})
+        assert rules
+
+
+def test_a_file_named_like_a_shipped_one_stands_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scripts.yar").write_text('rule mine { strings: $a = "abcdef" condition: $a }')
+    monkeypatch.chdir(tmp_path)
+    both = RulePack([Path()])
+    assert len(both.rules) == len(RulePack().rules) + 1
+    assert {each.name for each in both.rules} > {each.name for each in RulePack().rules}

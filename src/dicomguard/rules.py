@@ -158,9 +158,10 @@ class RulePack:
         self._plain: CompiledRules | None = None
         for group in _compiled_together(by_where):
             everything = {name: each for key in group for name, each in by_where[key].items()}
-            rules, compiled = compiled_rules(self.engine, everything)
+            (_, is_shipped), *_ = group
+            rules, compiled = compiled_rules(self.engine, everything, is_shipped=is_shipped)
             self.rules |= {rule.name: rule for rule in rules}
-            for where, is_shipped in group:
+            for where, _ in group:
                 members = by_where[where, is_shipped]
                 part: CompiledRules = Part(compiled, members) if len(group) > 1 else compiled
                 if where is None:
@@ -425,15 +426,21 @@ def _sources(packs: Sequence[Pack]) -> dict[str, str]:
     return sources
 
 
-def namespace_of(path: str | Path) -> str:
-    """A path as text that both engines accept, whatever bytes it is made of."""
+def namespace_of(path: Path) -> str:
+    """A path as text for both engines, and never a bare name: those are of shipped rules."""
+    text = _as_text(path)
+    return text if os.sep in text else os.path.join(os.curdir, text)
+
+
+def _as_text(path: str | Path) -> str:
+    """Whatever bytes it is made of."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 @lru_cache(maxsize=1)
 def _externals(path: str) -> Mapping[str, str]:
     """What rules of third parties may ask of the file that is scanned."""
-    folder, base = os.path.split(namespace_of(path)) if path else ("", "")
+    folder, base = os.path.split(_as_text(path)) if path else ("", "")
     known = {"filename": base, "filepath": folder, "extension": os.path.splitext(base)[1]}
     return dict.fromkeys(EXTERNALS, "") | known
 
@@ -461,12 +468,15 @@ def _where(source: str) -> Where | None:
     return Where(found[1]) if found and found[1] in set(Where) else None
 
 
-def compiled_rules(engine: str, sources: Mapping[str, str]) -> tuple[list[Rule], RulesTogether]:
+def compiled_rules(
+    engine: str, sources: Mapping[str, str], *, is_shipped: bool = False
+) -> tuple[list[Rule], RulesTogether]:
     """The public rules of files that look at the same, compiled.
 
     Args:
         engine: The YARA engine.
         sources: Files by namespace.
+        is_shipped: Whether they come with dicomguard: then a test has held them to the lint.
 
     Raises:
         DicomguardError: One does not compile, or fails the lint.
@@ -486,7 +496,7 @@ def compiled_rules(engine: str, sources: Mapping[str, str]) -> tuple[list[Rule],
         if len({rule.where for rule in alike}) > 1:
             msg = f"{namespace}: all rules of one file must have the same meta.where"
             raise DicomguardError(msg)
-        if any("where" in each.meta for each in declared):
+        if not is_shipped and any("where" in each.meta for each in declared):
             _lint(namespace, sources[namespace], alike[0].where)
         rules += alike
     return rules, compiled
