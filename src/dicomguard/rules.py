@@ -13,7 +13,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -202,7 +202,7 @@ class RulePack:
             path: Of the file.
             beside: What else to do with a large source while the engine looks at it.
         """
-        externals = _externals(path)
+        externals = _OfFile(path)
         findings: list[Finding] = []
         limits: list[str] = []
         triggers: list[Match] = []
@@ -285,7 +285,7 @@ class RulePack:
         """
         if self._plain is None:
             return [], []
-        externals = _externals(path)
+        externals = _OfFile(path)
         known = {
             (each.rule, source.extent(each.place)[0])
             for each in found
@@ -437,12 +437,26 @@ def _as_text(path: str | Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-@lru_cache(maxsize=1)
-def _externals(path: str) -> Mapping[str, str]:
-    """What rules of third parties may ask of the file that is scanned."""
-    folder, base = os.path.split(_as_text(path)) if path else ("", "")
-    known = {"filename": base, "filepath": folder, "extension": os.path.splitext(base)[1]}
-    return dict.fromkeys(EXTERNALS, "") | known
+class _OfFile(Mapping[str, str]):
+    """What rules of third parties may ask of the file that is scanned; told when they do."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    @cached_property
+    def _told(self) -> Mapping[str, str]:
+        folder, base = os.path.split(_as_text(self._path)) if self._path else ("", "")
+        known = {"filename": base, "filepath": folder, "extension": os.path.splitext(base)[1]}
+        return dict.fromkeys(EXTERNALS, "") | known
+
+    def __getitem__(self, name: str) -> str:
+        return self._told[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._told)
+
+    def __len__(self) -> int:
+        return len(self._told)
 
 
 def _compiled_together(

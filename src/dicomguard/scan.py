@@ -271,7 +271,8 @@ def _instance(sources: list[Source]) -> Instance:
         for source in sources:
             value = source.layout.text(source.data, tag)[:64]
             if value:
-                return _UNPRINTABLE.sub("?", value)
+                is_plain = value.isascii() and value.isprintable()
+                return value if is_plain else _UNPRINTABLE.sub("?", value)
         return ""
 
     return Instance(

@@ -11,9 +11,8 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from functools import cache
 from importlib import import_module
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from dicomguard.patterns import MATCH_LIMIT, Literals, windows
 from dicomguard.payloads.fields import read_fields
@@ -77,24 +76,23 @@ def _xz() -> _Decompressor:
     return lzma.LZMADecompressor(memlimit=1 << _DICTIONARY_LOG)
 
 
-def _zstd_library() -> Any:
-    return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+_ZSTD_LIBRARY = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 
 
 def _zstd() -> _Decompressor:
-    zstd = _zstd_library()
+    zstd = import_module(_ZSTD_LIBRARY)
     options = {zstd.DecompressionParameter.window_log_max: _DICTIONARY_LOG}
     decompressor: _Decompressor = zstd.ZstdDecompressor(options=options)
     return decompressor
 
 
-@cache
 def _damage() -> tuple[type[Exception], ...]:
     """What decompressors raise for bytes that are no stream."""
-    import lzma  # noqa: PLC0415
-
-    zstd_error: type[Exception] = _zstd_library().ZstdError
-    return zlib.error, lzma.LZMAError, zstd_error, OSError, EOFError, ValueError
+    errors: list[type[Exception]] = [zlib.error, OSError, EOFError, ValueError]
+    for library, name in (("lzma", "LZMAError"), (_ZSTD_LIBRARY, "ZstdError")):
+        if library in sys.modules:
+            errors.append(getattr(sys.modules[library], name))
+    return tuple(errors)
 
 
 class _Inflated(NamedTuple):
