@@ -118,6 +118,13 @@ def run(small_files: dict[str, Verdict], large_file: Path, harm: Callable[[int],
     return report
 
 
+def output_of(code: str, *arguments: str) -> str:
+    """What a program of its own prints, which starts workers that it has changed."""
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    return done.stdout
+
+
 def assert_incomplete(report: Report, reason: str) -> None:
     assert report.verdict is Verdict.INCOMPLETE
     assert not report.complete
@@ -164,16 +171,8 @@ def test_no_worker_asks_for_more_than_there_is(small_files: dict[str, Verdict]) 
         "            print(task.path, *report.unexamined, sep='|')\n"
     )
     for paths in (list(small_files)[:1], list(small_files)):
-        done = subprocess.run(
-            [sys.executable, "-c", code, *paths],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.stdout.splitlines() == [
-            f"{path}|the worker died (exit code 3)" for path in paths
-        ]
+        expected = [f"{path}|the worker died (exit code 3)" for path in paths]
+        assert output_of(code, *paths).splitlines() == expected
 
 
 @pytest.mark.parametrize(
@@ -197,9 +196,7 @@ def test_why_there_can_be_no_worker_is_told(harm: str, told: str) -> None:
         "    except DicomguardError as error:\n"
         "        print(error)\n"
     )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-    assert told in done.stdout
+    assert told in output_of(code)
 
 
 def test_long_names_and_long_reports_do_not_wait_for_each_other() -> None:
@@ -219,9 +216,7 @@ def test_long_names_and_long_reports_do_not_wait_for_each_other() -> None:
         "        done += len(crew.reports(9))\n"
         "print(done)\n"
     )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-    assert done.stdout == "200\n"
+    assert output_of(code) == "200\n"
 
 
 def test_strictness_reaches_the_workers(tmp_path: Path) -> None:

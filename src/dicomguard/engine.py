@@ -376,13 +376,13 @@ class _YaraX:
 
         After a mapped file one would keep that mapped.
         """
-        kept = getattr(self._kept, "scanner", None)
-        if kept is not None and isinstance(data, bytes):
-            return kept
-        scanner = self._module.Scanner(self._rules)
-        scanner.max_matches_per_pattern(MATCH_LIMIT)
-        if self._kept is not None and isinstance(data, bytes):
-            self._kept.scanner = scanner
+        keeper = self._kept if isinstance(data, bytes) else None
+        scanner = getattr(keeper, "scanner", None)
+        if scanner is None:
+            scanner = self._module.Scanner(self._rules)
+            scanner.max_matches_per_pattern(MATCH_LIMIT)
+            if keeper is not None:
+                keeper.scanner = scanner
         return scanner
 
 

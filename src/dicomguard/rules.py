@@ -156,13 +156,12 @@ class RulePack:
         self.rules: dict[RuleName, Rule] = {}
         self.sets: list[tuple[Where, CompiledRules]] = []
         self._plain: CompiledRules | None = None
-        for group in _compiled_together(by_where):
-            everything = {name: each for key in group for name, each in by_where[key].items()}
-            (_, is_shipped), *_ = group
+        for is_shipped, group in _compiled_together(by_where):
+            members_of = {where: by_where[where, is_shipped] for where in group}
+            everything = {name: each for some in members_of.values() for name, each in some.items()}
             rules, compiled = compiled_rules(self.engine, everything, is_shipped=is_shipped)
             self.rules |= {rule.name: rule for rule in rules}
-            for where, _ in group:
-                members = by_where[where, is_shipped]
+            for where, members in members_of.items():
                 part: CompiledRules = Part(compiled, members) if len(group) > 1 else compiled
                 if where is None:
                     self._plain = part
@@ -461,16 +460,17 @@ class _OfFile(Mapping[str, str]):
 
 def _compiled_together(
     classes: Iterable[tuple[Where | None, bool]],
-) -> list[list[tuple[Where | None, bool]]]:
-    """Classes of rules in groups: shipped ones that see a part of the bytes are one.
+) -> list[tuple[bool, list[Where | None]]]:
+    """What rules look at, in groups; whether it is a group of shipped ones comes first.
 
+    Shipped rules that see a part of the bytes are one group.
     With others beside them those that see all bytes would be slower; and of others nobody knows.
     """
-    groups: dict[tuple[Where | None, bool], list[tuple[Where | None, bool]]] = defaultdict(list)
+    groups: dict[tuple[Where | None, bool], list[Where | None]] = defaultdict(list)
     for where, is_shipped in classes:
         alone = where is Where.FILE or not is_shipped
-        groups[where if alone else Where.PRINTABLE, is_shipped].append((where, is_shipped))
-    return list(groups.values())
+        groups[where if alone else Where.PRINTABLE, is_shipped].append(where)
+    return [(is_shipped, group) for (_, is_shipped), group in groups.items()]
 
 
 _WHERE = regex(r'\bwhere\s*=\s*"(\w+)"')

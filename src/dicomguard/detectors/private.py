@@ -118,8 +118,13 @@ class PrivateDetector:
         """Look at every private element, wherever it is nested."""
         private = source.layout.derived(_sorted)
         creators = [(each, _text(source, each)) for each in private.creators]
-        bad = [each for each, text in creators if _is_bad(each, text)]
-        good = {text: each for each, text in creators if not _is_bad(each, text)}
+        bad: list[Element] = []
+        good: dict[str, Element] = {}
+        for each, text in creators:
+            if _is_bad(each, text):
+                bad.append(each)
+            else:
+                good[text] = each
         yield from first_of(source, ORPHAN, private.orphans)
         yield from first_of(source, ILLEGAL, private.illegal)
         yield from first_of(source, BAD_CREATOR, bad)

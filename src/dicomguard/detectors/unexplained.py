@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from dicomguard import naming
 from dicomguard.detectors.entropy import entropy
-from dicomguard.detectors.image import frame_bits, frames
+from dicomguard.detectors.image import frame_bits, frames, image_bytes
 from dicomguard.detectors.tiff import is_tiff
 from dicomguard.dicom.layout import Element, Item, Layout, Sort, Span, by_sort, is_text, number_of
 from dicomguard.dicom.source import Source
@@ -274,10 +274,9 @@ def _pixel_slack(source: Source, level: dict[int, Element]) -> Iterator[Finding]
     pixels = level.get(PIXEL_DATA)
     if pixels is None or pixels.is_container or source.file.transfer_syntax not in _NATIVE:
         return
-    bits, count = frame_bits(source.data, level), frames(source.data, level)
-    if not bits:
+    bits, expected = frame_bits(source.data, level), image_bytes(source.data, level)
+    if not bits or not expected:
         return
-    expected = (bits * (count or 1) + 7) // 8
     length = pixels.end - pixels.value
     photometric = level.get(_PHOTOMETRIC)
     is_422 = photometric and b"_422" in source.data[photometric.value : photometric.end][:16]
@@ -287,7 +286,7 @@ def _pixel_slack(source: Source, level: dict[int, Element]) -> Iterator[Finding]
     if surplus <= 1:
         return
     kind = PIXEL_SLACK
-    if count is None and surplus * 8 % bits < 16:
+    if frames(source.data, level) is None and surplus * 8 % bits < 16:
         kind = replace(kind, category=Category.CONFORMANCE)  # frames that nobody counted
     elif surplus * 8 >= bits:
         kind = replace(kind, severity=Severity.HIGH)
