@@ -1,6 +1,6 @@
 """Runs of certain bytes: these are translated to marks, of which many in a row are sought at once.
 
-StringZilla does both for many bytes at a time: that costs a hundredth of a regular expression.
+StringZilla does both for many bytes at a time, where a regular expression looks at each.
 """
 
 from __future__ import annotations
